@@ -1,0 +1,33 @@
+"""The errors a user can cause, one tree.
+
+Each message says what was given, what was expected and what to do about it; the attribute that
+names the culprit (file, tensor, field, argument) is part of the message.
+"""
+
+
+class LoopCoderError(Exception):
+    """Base of every error that the user's input can cause. The command line exits with 2."""
+
+
+class ConfigError(LoopCoderError, ValueError):
+    """A model configuration or recipe field is impossible; the message names the field."""
+
+
+class CheckpointError(LoopCoderError, ValueError):
+    """A checkpoint on disk is broken; the message names the file or tensor."""
+
+
+class ModelNotFoundError(LoopCoderError, FileNotFoundError):
+    """No bundled model, directory or hub repository of that name."""
+
+
+class RequestError(LoopCoderError, ValueError):
+    """A prompt or sampling parameter cannot be served; the message names the argument."""
+
+
+class DataError(LoopCoderError, ValueError):
+    """A corpus, token shard or manifest is unusable; the message names the file."""
+
+
+class TrainingError(LoopCoderError, RuntimeError):
+    """Training cannot start or go on (a loss that is not a number, a checkpoint that is gone)."""

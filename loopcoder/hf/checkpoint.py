@@ -1,0 +1,161 @@
+"""From a checkpoint directory to a `PLT` in memory, or to one clear error and nothing.
+
+Weights that keep their format are memory-mapped: no second copy, pages are read when touched.
+Weights that change format are read and converted a piece at a time, so that the peak is the
+result and little more. Files are data: safetensors only, no code of a checkpoint is run.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from loopcoder.errors import CheckpointError
+from loopcoder.hf.check import EMBEDDING, HEAD, check_header
+from loopcoder.hf.config_file import parse_config, read_config_json
+from loopcoder.hf.dtypes import FORMATS, dtype_name
+from loopcoder.hf.header import CheckpointHeader, TensorInfo, open_checkpoint
+from loopcoder.model.plt import PLT
+from loopcoder.model.shapes import tensor_shapes
+
+_CHUNK = 8 * 2**20  # bytes read at once while converting
+
+
+def load_model(
+    directory: Path | str,
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device = "cpu",
+    check_values: bool = True,
+) -> PLT:
+    """The model in the checkpoint `directory`, in evaluation mode.
+
+    `dtype` "auto" keeps the weights' own format (a mixed checkpoint takes that of config.json)
+    and maps the files into memory; another format is converted to, at a peak under 1.1 times the
+    resulting weights. A tied head shares the embedding. `check_values` reads every weight once to
+    refuse NaN and infinity; without it a mapped model loads in milliseconds.
+
+    Raises `ConfigError` or `CheckpointError`, naming field, file or tensor (SPEC.md section 1).
+    """
+    values = read_config_json(directory)
+    config = parse_config(values, str(Path(directory) / "config.json"))
+    header = open_checkpoint(directory)
+    check_header(header, config)
+    target = _auto_dtype(header, values) if dtype == "auto" else _torch_dtype(dtype)
+    if config.tie_word_embeddings and HEAD in header.tensors:
+        _check_tied_head(header)
+    names = list(tensor_shapes(config))
+    state = load_state(header, names, target, device=device, check_values=check_values)
+    with torch.device("meta"):
+        model = PLT(config)
+    model.load_state_dict(state, strict=True, assign=True)
+    return model.eval()
+
+
+def load_state(
+    header: CheckpointHeader,
+    names: list[str] | None = None,
+    dtype: torch.dtype | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    check_values: bool = True,
+) -> dict[str, Tensor]:
+    """The tensors `names` (all of them by default) of a checkpoint, by their released names.
+
+    `dtype` None keeps each tensor's own format. Raises `CheckpointError` naming the tensor.
+    """
+    state: dict[str, Tensor] = {}
+    for name in header.tensors if names is None else names:
+        info = header.tensors[name]
+        state[name] = load_tensor(info, dtype, device=device)
+        if check_values:
+            _check_finite(name, info, state[name])
+    return state
+
+
+def load_tensor(
+    info: TensorInfo, dtype: torch.dtype | None = None, *, device: str | torch.device = "cpu"
+) -> Tensor:
+    """One tensor: mapped when its format and place stay, copied in pieces when converted."""
+    stored = _stored_dtype(info)
+    target = stored if dtype is None else dtype
+    if target != stored and torch.device(device).type == "cpu":
+        return _read_converted(info, stored, target)
+    try:
+        # One handle a tensor costs a header parse, and lets every mapping go with its tensor.
+        with safe_open(info.file, framework="pt") as file:
+            mapped: Tensor = file.get_tensor(info.key)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{info.file}: {info.key} cannot be read: {error}") from error
+    return mapped.to(device=device, dtype=target)
+
+
+def _read_converted(info: TensorInfo, stored: torch.dtype, target: torch.dtype) -> Tensor:
+    result = torch.empty(info.size, dtype=target)
+    step = _CHUNK // stored.itemsize
+    buffer = torch.empty(min(step, info.size), dtype=stored)
+    raw = buffer.view(torch.uint8).numpy().data
+    with info.file.open("rb", buffering=0) as file:
+        file.seek(info.start)
+        for begin in range(0, info.size, step):
+            count = min(step, info.size - begin)
+            wanted = raw[: count * stored.itemsize]
+            if _read_exactly(file, wanted) < len(wanted):
+                raise CheckpointError(f"{info.file} ended inside {info.key} while it was read")
+            result[begin : begin + count] = buffer[:count]
+    return result.view(info.shape)
+
+
+def _read_exactly(file: Any, wanted: memoryview) -> int:
+    done = 0
+    while done < len(wanted):
+        count = file.readinto(wanted[done:])
+        if not count:
+            break
+        done += count
+    return done
+
+
+def _check_finite(name: str, info: TensorInfo, tensor: Tensor) -> None:
+    if tensor.numel() == 0:
+        return
+    low, high = torch.aminmax(tensor)
+    if not (math.isfinite(low.item()) and math.isfinite(high.item())):
+        form = str(tensor.dtype).removeprefix("torch.")
+        stored = FORMATS[info.dtype][0]
+        after = "" if form == stored else f" as {form} (stored as {stored})"
+        raise CheckpointError(
+            f"{info.file}: {name} holds NaN or infinity{after}; such weights cannot be used"
+        )
+
+
+def _check_tied_head(header: CheckpointHeader) -> None:
+    head, embedding = (load_tensor(header.tensors[name]) for name in (HEAD, EMBEDDING))
+    if head.dtype != embedding.dtype or not torch.equal(
+        head.view(torch.uint8), embedding.view(torch.uint8)
+    ):
+        raise CheckpointError(
+            f"{header.tensors[HEAD].file}: {HEAD} differs from {EMBEDDING}, but config.json has "
+            "tie_word_embeddings true; set it to false or remove the head"
+        )
+
+
+def _stored_dtype(info: TensorInfo) -> torch.dtype:
+    return _torch_dtype(FORMATS[info.dtype][0])
+
+
+def _torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """torch's object for a name or alias of a format."""
+    found: torch.dtype = getattr(torch, dtype_name(str(dtype)))
+    return found
+
+
+def _auto_dtype(header: CheckpointHeader, config_values: Mapping[str, Any]) -> torch.dtype:
+    totals = header.bytes_by_dtype()
+    declared = str(config_values.get("dtype") or config_values.get("torch_dtype") or "")
+    if len(totals) > 1 and declared:
+        return _torch_dtype(declared)
+    return _torch_dtype(max(totals, key=lambda name: totals[name]))

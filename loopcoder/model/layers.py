@@ -1,0 +1,143 @@
+"""One physical layer of the PLT over a flat batch of rows (SPEC.md section 1).
+
+The only implementation of the layer's mathematics: training, prefill and decoding differ in which
+rows they pass and in the `KVView` behind the attention, not in this file.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from loopcoder.model.config import ModelConfig
+from loopcoder.types import KVView
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """What a layer must know of its rows: RoPE angles, and where the later loops begin.
+
+    Rows of loop 1 come first; rows `later:` belong to loops 2 and up.
+    """
+
+    cos_NK: Tensor
+    sin_NK: Tensor
+    later: int
+
+
+def rope_rows(position_N: Tensor, config: ModelConfig, dtype: torch.dtype, later: int) -> Rows:
+    """Angles for rows at `position_N`; the same in every loop."""
+    K = config.head_dim
+    precise = torch.promote_types(dtype, torch.float32)
+    exponent = torch.arange(0, K, 2, device=position_N.device, dtype=precise) / K
+    angle = position_N.to(precise)[:, None] * config.rope_theta**-exponent
+    angle_NK = torch.cat([angle, angle], dim=-1)
+    return Rows(cos_NK=angle_NK.cos().to(dtype), sin_NK=angle_NK.sin().to(dtype), later=later)
+
+
+def apply_rope(x_NHK: Tensor, rows: Rows) -> Tensor:
+    """Rotate-half RoPE."""
+    first, second = x_NHK.chunk(2, dim=-1)
+    rotated_NHK = torch.cat([-second, first], dim=-1)
+    cos, sin = rows.cos_NK[:, None].to(x_NHK.dtype), rows.sin_NK[:, None].to(x_NHK.dtype)
+    return x_NHK * cos + rotated_NHK * sin
+
+
+class HiddenStateGate(nn.Module):
+    """g = sigmoid(W_g RMSNorm_g(residual) + b_g): one weight on the global branch per head."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(config.num_attention_heads, config.hidden_size))
+        self.bias = nn.Parameter(torch.zeros(config.num_attention_heads))
+        self.gate_norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+
+    def forward(self, residual_MD: Tensor, q_MHK: Tensor) -> Tensor:
+        """Gate of each row and head: [M, H]."""
+        return nn.functional.linear(self.gate_norm(residual_MD), self.weight, self.bias).sigmoid()
+
+
+class QueryGate(nn.Module):
+    """g_h = sigmoid(q_h . w_h + b_h), on the query after RoPE."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(config.num_attention_heads, config.head_dim))
+        self.bias = nn.Parameter(torch.zeros(config.num_attention_heads))
+
+    def forward(self, residual_MD: Tensor, q_MHK: Tensor) -> Tensor:
+        """Gate of each row and head: [M, H]."""
+        return ((q_MHK * self.weight).sum(-1) + self.bias).sigmoid()
+
+
+class Attention(nn.Module):
+    """Grouped-query attention; later loops mix a global and a local branch (G-SWA)."""
+
+    def __init__(self, config: ModelConfig, index: int) -> None:
+        super().__init__()
+        self.index = index
+        self.head_dim = K = config.head_dim
+        D, H, G = config.hidden_size, config.num_attention_heads, config.num_key_value_heads
+        self.q_proj = nn.Linear(D, H * K, bias=False)
+        self.k_proj = nn.Linear(D, G * K, bias=False)
+        self.v_proj = nn.Linear(D, G * K, bias=False)
+        self.o_proj = nn.Linear(H * K, D, bias=False)
+        if config.plt_num_loops > 1:
+            gate = HiddenStateGate if config.plt_gate_use_hidden_states else QueryGate
+            self.plt_gate = gate(config)
+
+    def forward(self, n_ND: Tensor, residual_ND: Tensor, rows: Rows, kv: KVView) -> Tensor:
+        """Rows after `input_layernorm`, and before it for the gate: [N, D]."""
+        per_head = (-1, self.head_dim)
+        q_NHK = apply_rope(self.q_proj(n_ND).unflatten(-1, per_head), rows)
+        k_NGK = apply_rope(self.k_proj(n_ND).unflatten(-1, per_head), rows)
+        kv.write(self.index, k_NGK, self.v_proj(n_ND).unflatten(-1, per_head))
+        y_NHK = kv.attend_global(self.index, q_NHK)
+        if rows.later < q_NHK.shape[0]:
+            y_NHK = self._mix_local(y_NHK, q_NHK, residual_ND, rows.later, kv)
+        projected: Tensor = self.o_proj(y_NHK.flatten(1))
+        return projected
+
+    def _mix_local(
+        self, y_NHK: Tensor, q_NHK: Tensor, residual_ND: Tensor, later: int, kv: KVView
+    ) -> Tensor:
+        """y = g y_global + (1 - g) y_local for the rows of later loops."""
+        y_local_MHK = kv.attend_local(self.index, q_NHK[later:])
+        g_MH1 = self.plt_gate(residual_ND[later:], q_NHK[later:]).unsqueeze(-1)
+        y_MHK = g_MH1 * y_NHK[later:] + (1 - g_MH1) * y_local_MHK
+        return y_MHK if later == 0 else torch.cat([y_NHK[:later], y_MHK])
+
+
+class MLP(nn.Module):
+    """SwiGLU."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        D, F = config.hidden_size, config.intermediate_size
+        self.gate_proj = nn.Linear(D, F, bias=False)
+        self.up_proj = nn.Linear(D, F, bias=False)
+        self.down_proj = nn.Linear(F, D, bias=False)
+
+    def forward(self, n_ND: Tensor) -> Tensor:
+        """[N, D] to [N, D]."""
+        projected: Tensor = self.down_proj(silu(self.gate_proj(n_ND)) * self.up_proj(n_ND))
+        return projected
+
+
+class Layer(nn.Module):
+    """Pre-norm attention and MLP around a residual stream."""
+
+    def __init__(self, config: ModelConfig, index: int) -> None:
+        super().__init__()
+        D, eps = config.hidden_size, config.rms_norm_eps
+        self.input_layernorm = nn.RMSNorm(D, eps=eps)
+        self.self_attn = Attention(config, index)
+        self.post_attention_layernorm = nn.RMSNorm(D, eps=eps)
+        self.mlp = MLP(config)
+
+    def forward(self, x_ND: Tensor, rows: Rows, kv: KVView) -> Tensor:
+        """[N, D] to [N, D]."""
+        x_ND = x_ND + self.self_attn(self.input_layernorm(x_ND), x_ND, rows, kv)
+        out_ND: Tensor = x_ND + self.mlp(self.post_attention_layernorm(x_ND))
+        return out_ND

@@ -1,0 +1,72 @@
+"""Keys and values of the serial schedule: all tokens of loop 1, then all of loop 2, and so on."""
+
+from torch import Tensor
+
+from loopcoder.kernels.attention import AttentionBackend
+from loopcoder.kernels.masks import causal_mask
+from loopcoder.kernels.window import window_attention
+from loopcoder.model.layout import Layout
+
+KeysValues = tuple[Tensor, Tensor]
+
+
+class SerialKV:
+    """Loop 1's keys and values of every layer, kept for the later loops of one forward pass."""
+
+    def __init__(self, layout: Layout, window: int, backend: AttentionBackend) -> None:
+        self.batch, self.tokens = layout.position_BT.shape
+        self.document_BT = layout.document_BT
+        self.window = window
+        self.backend = backend
+        self.first_loop: dict[int, KeysValues] = {}
+        self.causal_BTT = (
+            None if layout.document_BT is None else causal_mask(layout.document_BT, self.tokens)
+        )
+
+    def loop(self, loop: int) -> "SerialLoopKV":
+        """The view for the rows of one loop (0-based)."""
+        return SerialLoopKV(self, loop)
+
+    def per_sequence(self, x_NHK: Tensor) -> Tensor:
+        """[N, H, K] rows as [B, T, H, K]."""
+        return x_NHK.unflatten(0, (self.batch, self.tokens))
+
+
+class SerialLoopKV:
+    """A `KVView` whose rows are all tokens of one loop."""
+
+    def __init__(self, shared: SerialKV, loop: int) -> None:
+        self.shared = shared
+        # Loop 1 fills what all loops read; a later loop's own keys live for one layer only.
+        self.own = shared.first_loop if loop == 0 else {}
+
+    def write(self, layer: int, k_NGK: Tensor, v_NGK: Tensor) -> None:
+        """See `KVView.write`."""
+        if self.own is not self.shared.first_loop:
+            self.own.clear()
+        self.own[layer] = (self.shared.per_sequence(k_NGK), self.shared.per_sequence(v_NGK))
+
+    def attend_global(self, layer: int, q_NHK: Tensor) -> Tensor:
+        """See `KVView.attend_global`."""
+        k_BTGK, v_BTGK = self.shared.first_loop[layer]
+        y_BTHK = self.shared.backend.attend(
+            self.shared.per_sequence(q_NHK),
+            k_BTGK,
+            v_BTGK,
+            mask_BTS=self.shared.causal_BTT,
+            causal=self.shared.causal_BTT is None,
+        )
+        return y_BTHK.flatten(0, 1)
+
+    def attend_local(self, layer: int, q_MHK: Tensor) -> Tensor:
+        """See `KVView.attend_local`."""
+        k_BTGK, v_BTGK = self.own[layer]
+        y_BTHK = window_attention(
+            self.shared.backend,
+            self.shared.per_sequence(q_MHK),
+            k_BTGK,
+            v_BTGK,
+            self.shared.window,
+            self.shared.document_BT,
+        )
+        return y_BTHK.flatten(0, 1)

@@ -1,0 +1,79 @@
+"""Loading holds no second copy of the weights: peak resident memory, measured in a new process."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loopcoder.hf.init import init_checkpoint
+from loopcoder.model.config import ModelConfig
+from loopcoder.model.shapes import tensor_shapes
+
+# About 118 M parameters: 472 MB in float32, 236 MB in bfloat16.
+CONFIG = ModelConfig(
+    vocab_size=16000,
+    hidden_size=1024,
+    intermediate_size=4096,
+    num_hidden_layers=6,
+    num_attention_heads=8,
+    num_key_value_heads=2,
+    head_dim=128,
+)
+
+MEASURE = """
+import json, re, sys, torch
+torch.set_num_threads(2)
+from loopcoder.hf.checkpoint import load_model
+
+def status(key):
+    return 1024 * int(re.search(key + r":\\s+(\\d+)", open("/proc/self/status").read())[1])
+
+torch.aminmax(torch.ones(100_000, dtype=torch.bfloat16))  # thread pool and its stacks
+before = status("VmRSS")
+model = load_model(sys.argv[1], dtype=sys.argv[2])
+weights = sum(p.nbytes for p in model.parameters())
+peak, anon = status("VmHWM") - before, status("RssAnon")
+print(json.dumps({"peak": peak, "weights": weights, "dtype": str(model.lm_head.weight.dtype)}))
+"""
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("memory")
+    return {
+        dtype: init_checkpoint(root / dtype, CONFIG, dtype=dtype, shard_size="100MB")
+        for dtype in ("float32", "bfloat16")
+    }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("stored", "wanted"),
+    [
+        ("float32", "auto"),
+        ("bfloat16", "auto"),
+        ("bfloat16", "float32"),
+        ("float32", "bfloat16"),
+    ],
+)
+def test_peak_memory_is_the_weights_and_little_more(
+    checkpoints: dict[str, Path], stored: str, wanted: str
+) -> None:
+    command = [sys.executable, "-c", MEASURE, str(checkpoints[stored]), wanted]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    figures = json.loads(result.stdout)
+    kept = stored if wanted == "auto" else wanted
+    size = {"float32": 4, "bfloat16": 2}[kept]
+    values = sum(_count(shape) for shape in tensor_shapes(CONFIG).values())
+    assert figures["dtype"] == f"torch.{kept}"
+    assert figures["weights"] == size * values
+    assert figures["peak"] < 1.1 * figures["weights"], figures
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    count = 1
+    for side in shape:
+        count *= side
+    return count
