@@ -1,14 +1,15 @@
-"""Hugging Face checkpoints and classes; importing this registers the architecture.
+"""The transformers classes; importing this registers the architecture.
 
-After `import loopcoder.hf`, `AutoConfig` and `AutoModelForCausalLM` know `iquestpltcoder`, so that
-the released repository loads without `trust_remote_code`. The submodules that read and write
-checkpoints need no transformers; the classes load with the first of their names.
+After `import loopcoder.hf`, `AutoConfig` and `AutoModelForCausalLM` know `iquestpltcoder`, so the
+released repository, which ships no modelling code, loads without `trust_remote_code`.
 """
 
-from typing import TYPE_CHECKING, Any
+from transformers import AutoConfig, AutoModelForCausalLM
 
-if TYPE_CHECKING:
-    from loopcoder.hf.configuration import PLTCoderConfig
-    from loopcoder.hf.modeling import IQuestPLTCoderForCausalLM
+from loopcoder.hf.configuration import PLTCoderConfig
+from loopcoder.hf.modeling import IQuestPLTCoderForCausalLM
+
+AutoConfig.register(PLTCoderConfig.model_type, PLTCoderConfig)
+AutoModelForCausalLM.register(PLTCoderConfig, IQuestPLTCoderForCausalLM)
 
 __all__ = ["IQuestPLTCoderForCausalLM", "PLTCoderConfig"]

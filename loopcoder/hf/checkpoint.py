@@ -22,7 +22,7 @@ from loopcoder.hf.header import CheckpointHeader, TensorInfo, open_checkpoint
 from loopcoder.model.plt import PLT
 from loopcoder.model.shapes import tensor_shapes
 
-_CHUNK = 8 * 2**20  # bytes read at once while converting
+_CHUNK = 4 * 2**20  # bytes read at once while converting
 
 
 def load_model(
@@ -44,9 +44,9 @@ def load_model(
     config = parse_config(values, str(Path(directory) / "config.json"))
     header = open_checkpoint(directory)
     check_header(header, config)
-    target = _auto_dtype(header, values) if dtype == "auto" else _torch_dtype(dtype)
+    target = _auto_dtype(header, values) if dtype == "auto" else torch_dtype(dtype)
     if config.tie_word_embeddings and HEAD in header.tensors:
-        _check_tied_head(header)
+        check_tied_head(header)
     names = list(tensor_shapes(config))
     state = load_state(header, names, target, device=device, check_values=check_values)
     with torch.device("meta"):
@@ -68,22 +68,30 @@ def load_state(
     `dtype` None keeps each tensor's own format. Raises `CheckpointError` naming the tensor.
     """
     state: dict[str, Tensor] = {}
+    buffer = _new_buffer()
     for name in header.tensors if names is None else names:
         info = header.tensors[name]
-        state[name] = load_tensor(info, dtype, device=device)
+        state[name] = load_tensor(info, dtype, device=device, buffer=buffer)
         if check_values:
             _check_finite(name, info, state[name])
     return state
 
 
 def load_tensor(
-    info: TensorInfo, dtype: torch.dtype | None = None, *, device: str | torch.device = "cpu"
+    info: TensorInfo,
+    dtype: torch.dtype | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    buffer: Tensor | None = None,
 ) -> Tensor:
-    """One tensor: mapped when its format and place stay, copied in pieces when converted."""
-    stored = _stored_dtype(info)
+    """One tensor: mapped when its format and place stay, copied in pieces when converted.
+
+    `buffer` [bytes] holds the pieces; one buffer for many tensors keeps the heap in one piece.
+    """
+    stored = stored_dtype(info)
     target = stored if dtype is None else dtype
     if target != stored and torch.device(device).type == "cpu":
-        return _read_converted(info, stored, target)
+        return _read_converted(info, stored, target, _new_buffer() if buffer is None else buffer)
     try:
         # One handle a tensor costs a header parse, and lets every mapping go with its tensor.
         with safe_open(info.file, framework="pt") as file:
@@ -93,19 +101,22 @@ def load_tensor(
     return mapped.to(device=device, dtype=target)
 
 
-def _read_converted(info: TensorInfo, stored: torch.dtype, target: torch.dtype) -> Tensor:
+def _new_buffer() -> Tensor:
+    return torch.empty(_CHUNK, dtype=torch.uint8)
+
+
+def _read_converted(
+    info: TensorInfo, stored: torch.dtype, target: torch.dtype, buffer: Tensor
+) -> Tensor:
     result = torch.empty(info.size, dtype=target)
-    step = _CHUNK // stored.itemsize
-    buffer = torch.empty(min(step, info.size), dtype=stored)
-    raw = buffer.view(torch.uint8).numpy().data
+    raw, values = buffer.numpy().data, buffer.view(stored)
     with info.file.open("rb", buffering=0) as file:
         file.seek(info.start)
-        for begin in range(0, info.size, step):
-            count = min(step, info.size - begin)
-            wanted = raw[: count * stored.itemsize]
+        for piece in torch.split(result, len(values)):
+            wanted = raw[: len(piece) * stored.itemsize]
             if _read_exactly(file, wanted) < len(wanted):
                 raise CheckpointError(f"{info.file} ended inside {info.key} while it was read")
-            result[begin : begin + count] = buffer[:count]
+            piece.copy_(values[: len(piece)])
     return result.view(info.shape)
 
 
@@ -132,7 +143,8 @@ def _check_finite(name: str, info: TensorInfo, tensor: Tensor) -> None:
         )
 
 
-def _check_tied_head(header: CheckpointHeader) -> None:
+def check_tied_head(header: CheckpointHeader) -> None:
+    """Raise `CheckpointError` unless a head beside a tied embedding is the same, bit for bit."""
     head, embedding = (load_tensor(header.tensors[name]) for name in (HEAD, EMBEDDING))
     if head.dtype != embedding.dtype or not torch.equal(
         head.view(torch.uint8), embedding.view(torch.uint8)
@@ -143,11 +155,12 @@ def _check_tied_head(header: CheckpointHeader) -> None:
         )
 
 
-def _stored_dtype(info: TensorInfo) -> torch.dtype:
-    return _torch_dtype(FORMATS[info.dtype][0])
+def stored_dtype(info: TensorInfo) -> torch.dtype:
+    """The format of a tensor in its file."""
+    return torch_dtype(FORMATS[info.dtype][0])
 
 
-def _torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
+def torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
     """torch's object for a name or alias of a format."""
     found: torch.dtype = getattr(torch, dtype_name(str(dtype)))
     return found
@@ -157,5 +170,5 @@ def _auto_dtype(header: CheckpointHeader, config_values: Mapping[str, Any]) -> t
     totals = header.bytes_by_dtype()
     declared = str(config_values.get("dtype") or config_values.get("torch_dtype") or "")
     if len(totals) > 1 and declared:
-        return _torch_dtype(declared)
-    return _torch_dtype(max(totals, key=lambda name: totals[name]))
+        return torch_dtype(declared)
+    return torch_dtype(max(totals, key=lambda name: totals[name]))

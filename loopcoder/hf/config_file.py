@@ -95,10 +95,10 @@ def _check_rope(name: str, rope: object, where: str) -> None:
         )
 
 
-def rope_theta(values: Mapping[str, Any]) -> Any:
+def rope_theta(values: Mapping[str, Any], default: float = ModelConfig.rope_theta) -> Any:
     """RoPE's base, from `rope_theta` or, as transformers 5 writes it, `rope_parameters`."""
     nested = values.get("rope_parameters") or {}
-    return nested.get("rope_theta", values.get("rope_theta", ModelConfig.rope_theta))
+    return nested.get("rope_theta", values.get("rope_theta", default))
 
 
 def _short(value: object) -> str:
@@ -118,13 +118,13 @@ def config_json(
         base.pop(replaced, None)
     values = asdict(config) | {"plt_window_size": list(config.plt_window_size)}
     return {
-        "architectures": [ARCHITECTURE],
         "attention_bias": False,
         "attention_dropout": 0.0,
         "bos_token_id": 1,
         "eos_token_id": 2,
         **base,
         **values,
+        "architectures": [ARCHITECTURE],
         "hidden_act": "silu",
         "mlp_bias": False,
         "model_type": MODEL_TYPE,

@@ -5,16 +5,14 @@ over files, so that the same model can be written twice in different ways and co
 """
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from loopcoder.errors import ConfigError
+from loopcoder.hf.config_file import read_config_json
 from loopcoder.hf.dtypes import dtype_name
-from loopcoder.hf.save import plan_shards, planned, write_checkpoint
+from loopcoder.hf.save import companions_of, plan_shards, planned, write_checkpoint
 from loopcoder.model.config import ModelConfig
 from loopcoder.model.shapes import Shape, tensor_shapes
 
@@ -49,7 +47,8 @@ def init_checkpoint(
             name, shapes[name], dtype=form, std=config.initializer_range, seed=seed
         ),
         shards=plan_shards(plan, shard_size),
-        source=source,
+        base=read_config_json(source) if source is not None else None,
+        companions=companions_of(source),
         force=force,
     )
 
@@ -65,15 +64,6 @@ def random_tensor(
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
     result = torch.empty(shape, dtype=dtype)
-    for piece in result.view(-1).split(_CHUNK):
+    for piece in torch.split(result.view(-1), _CHUNK):
         piece.copy_(torch.empty(len(piece)).normal_(0.0, std, generator=generator))
     return result
-
-
-def with_changes(config: ModelConfig, changes: Mapping[str, Any]) -> ModelConfig:
-    """`config` with some fields set. Raises `ConfigError` for a field that does not exist."""
-    for name in changes:
-        if name not in ModelConfig.field_names():
-            known = ", ".join(sorted(ModelConfig.field_names()))
-            raise ConfigError(f"--set {name}: there is no such field; known: {known}")
-    return config.with_(**changes)

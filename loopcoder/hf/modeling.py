@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from loopcoder.errors import RequestError
@@ -72,10 +72,13 @@ class IQuestPLTCoderForCausalLM(PreTrainedModel, GenerationMixin):  # type: igno
                 pretrained_model_name_or_path, *model_args, **kwargs
             )
             return loaded
-        from loopcoder.hf.pretrained import checked_arguments
+        from loopcoder.hf.pretrained import checked_arguments, read_generation_config
 
-        arguments = checked_arguments(cls.config_class, pretrained_model_name_or_path, kwargs)
-        model: Self = super().from_pretrained(None, *model_args, **arguments)
+        directory, arguments = checked_arguments(pretrained_model_name_or_path, kwargs)
+        model = super().from_pretrained(None, *model_args, **arguments)
+        (model[0] if isinstance(model, tuple) else model).generation_config = (
+            read_generation_config(directory) or GenerationConfig.from_model_config(model.config)
+        )
         return model
 
     def forward(

@@ -67,8 +67,8 @@ def save_model(
         plan,
         lambda name: plan[name],
         shards=shards or plan_shards(plan, shard_size or SHARD_SIZE),
-        source=source,
-        extra=extra,
+        base={**_base(source), **(extra or {})},
+        companions=companions_of(source),
         force=force,
     )
 
@@ -80,16 +80,16 @@ def write_checkpoint(
     tensor: Callable[[str], Tensor],
     *,
     shards: Shards,
-    source: Path | str | None = None,
-    extra: Mapping[str, Any] | None = None,
+    base: Mapping[str, Any] | None = None,
+    companions: Callable[[Path], None] | None = None,
     force: bool = False,
 ) -> Path:
     """Write the tensors of `plan`, which `tensor(name)` makes one shard at a time.
 
     `plan` gives formats and shapes and may be on the meta device; at most one shard is in memory.
+    `base` are config fields to keep, `companions` writes tokenizer files and the like.
     """
     directory = Path(directory)
-    base = {**(read_config_json(source) if source is not None else {}), **(extra or {})}
     nbytes = sum(planned.nbytes for planned in plan.values())
     with staged_directory(directory, force=force, nbytes=nbytes) as staging:
         for file, names in shards.items():
@@ -97,8 +97,8 @@ def write_checkpoint(
         if list(shards) != [SINGLE_FILE]:
             write_json(staging / INDEX_FILE, _index(plan, shards))
         write_json(staging / CONFIG_FILE, config_json(config, dtype=main_dtype(plan), base=base))
-        if source is not None:
-            copy_companions(Path(source), staging)
+        if companions is not None:
+            companions(staging)
     return directory
 
 
@@ -142,11 +142,21 @@ def main_dtype(plan: Mapping[str, Tensor]) -> str:
     return max(totals, key=lambda name: totals[name])
 
 
-def copy_companions(source: Path, directory: Path) -> None:
-    """Copy tokenizer, chat template, generation settings and licence where `source` has them."""
-    for name in COMPANIONS:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, directory / name)
+def companions_of(source: Path | str | None) -> Callable[[Path], None]:
+    """A function that copies tokenizer, chat template, generation settings and licence."""
+
+    found = [] if source is None else [Path(source) / name for name in COMPANIONS]
+
+    def copy(directory: Path) -> None:
+        for path in found:
+            if path.is_file():
+                shutil.copyfile(path, directory / path.name)
+
+    return copy
+
+
+def _base(source: Path | str | None) -> dict[str, Any]:
+    return {} if source is None else read_config_json(source)
 
 
 def _index(plan: Mapping[str, Tensor], shards: Shards) -> dict[str, Any]:

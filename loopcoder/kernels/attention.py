@@ -1,8 +1,5 @@
 """The attention protocol, and the registry that picks a backend once."""
 
-from collections.abc import Callable
-from functools import cache
-from importlib import import_module
 from typing import Protocol
 
 import torch
@@ -38,13 +35,19 @@ class AttentionBackend(Protocol):
 PREFERENCE = ("sdpa", "reference")
 
 
-@cache
 def _load(name: str) -> AttentionBackend:
-    make: Callable[[], AttentionBackend] = import_module(f"loopcoder.kernels.{name}").backend
-    return make()
+    # Lazy but plain: torch.compile follows these imports, and neither caches nor `import_module`.
+    if name == "sdpa":
+        from loopcoder.kernels import sdpa
+
+        return sdpa.backend()
+    if name == "reference":
+        from loopcoder.kernels import reference
+
+        return reference.backend()
+    raise ValueError(f"no attention backend is called {name!r}; known: {', '.join(PREFERENCE)}")
 
 
-@cache
 def attention_backend(
     device: torch.device, dtype: torch.dtype, name: str | None = None
 ) -> AttentionBackend:

@@ -38,7 +38,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Check every field; JSON gives the window as a list, so it is made a tuple here."""
-        object.__setattr__(self, "plt_window_size", tuple(self.plt_window_size))
+        if isinstance(self.plt_window_size, list):
+            object.__setattr__(self, "plt_window_size", tuple(self.plt_window_size))
         _check_counts(self)
         _check_heads(self)
         _check_window(self.plt_window_size)
@@ -115,6 +116,8 @@ def _check_heads(config: ModelConfig) -> None:
 
 def _check_window(window: tuple[int, ...]) -> None:
     expected = "it must be [keys before the query, 0], for example [64, 0]"
+    if not isinstance(window, tuple):
+        raise ConfigError(f"plt_window_size is {window!r}; {expected}")
     if len(window) != 2 or not all(isinstance(side, int) for side in window) or window[0] < 0:
         raise ConfigError(f"plt_window_size is {list(window)}; {expected}")
     if window[1] != 0:

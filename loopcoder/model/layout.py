@@ -54,9 +54,7 @@ def ragged_layout(
     start_BT = real_BT & ((position_BT == 0) | ~before_BT)
     earlier = -1 if last_document_B is None else last_document_B[:, None]
     document_BT = torch.where(real_BT, start_BT.cumsum(1) + earlier, -1)
-    return Layout(
-        position_BT=position_BT, document_BT=document_BT, first_BT=start_BT | ~real_BT
-    )
+    return Layout(position_BT=position_BT, document_BT=document_BT, first_BT=start_BT | ~real_BT)
 
 
 def _real_tokens(attention_mask: Tensor | None, B: int, T: int, device: torch.device) -> Tensor:

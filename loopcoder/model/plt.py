@@ -206,13 +206,9 @@ class PLTModel(nn.Module):
         if attention_mask is None and position_ids is None:
             layout = plain_layout(B, T, token_BT.device)
         else:
-            layout = ragged_layout(
-                B, T, attention_mask=attention_mask, position_ids=position_ids
-            )
+            layout = ragged_layout(B, T, attention_mask=attention_mask, position_ids=position_ids)
         E_BTD = self.embed(token_BT)
-        views = SerialKV(
-            layout, self.shape.window, attention_backend(E_BTD.device, E_BTD.dtype)
-        )
+        views = SerialKV(layout, self.shape.window, attention_backend(E_BTD.device, E_BTD.dtype))
         return self.serial(E_BTD, layout, views, self.check_loops(num_loops))
 
 

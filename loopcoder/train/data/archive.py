@@ -4,8 +4,11 @@ import hashlib
 import os
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from loopcoder.errors import DataError
@@ -30,15 +33,26 @@ def archive_entries(path: Path) -> Iterator[Entry]:
     """
     members = _zip_members(path) if path.suffix == ".zip" else _tar_members(path)
     unpacked = 0
-    try:
+    with _readable(path):
         for name, size, read in members:
             unpacked += size
             if unpacked > MAX_UNPACKED_BYTES:
                 raise DataError(f"{path}: unpacks to over {MAX_UNPACKED_BYTES >> 30} GiB; drop it")
             if inner := _below_root(name):
-                yield Entry(path=inner, size=size, read=read)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+                yield Entry(path=inner, size=size, read=partial(_read, path, read))
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise DataError(f"{path}: not a readable archive ({error}); delete it") from error
+
+
+def _read(path: Path, read: Callable[[], bytes]) -> bytes:
+    with _readable(path):
+        return read()
 
 
 _Member = tuple[str, int, Callable[[], bytes]]

@@ -89,12 +89,16 @@ class SdistIndex:
                 raise
             except Exception as error:  # as in _find
                 if attempt == _ATTEMPTS:
-                    raise DataError(f"{pin}: download failed {_ATTEMPTS} times ({error})") from error
+                    raise DataError(
+                        f"{pin}: download failed {_ATTEMPTS} times ({error})"
+                    ) from error
 
 
 def _finder() -> "PackageFinder":
-    from unearth import PackageFinder
-
+    try:
+        from unearth import PackageFinder
+    except ImportError as error:
+        raise DataError("downloads need unearth: pip install 'loopcoder[train]'") from error
     url = _configured_index()
     return PackageFinder(index_urls=[url] if url else [], ignore_compatibility=True)
 

@@ -9,9 +9,12 @@ from email.policy import compat32
 
 # SPDX names; a recipe's `licences` replaces this list.
 PERMISSIVE = frozenset(
-    "0BSD Apache-2.0 BSD-1-Clause BSD-2-Clause BSD-3-Clause BSL-1.0 CC0-1.0 CNRI-Python "
-    "CC-BY-4.0 HPND ISC MIT MIT-0 MIT-CMU NCSA PSF-2.0 Python-2.0 Unlicense Zlib ZPL-2.1".split()
-)
+    {
+        "0BSD", "Apache-2.0", "BSD-1-Clause", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0",
+        "CC-BY-4.0", "CNRI-Python", "HPND", "ISC", "MIT", "MIT-0", "MIT-CMU", "NCSA", "PSF-2.0",
+        "Python-2.0", "Unlicense", "Zlib", "ZPL-2.1",
+    }
+)  # fmt: skip
 
 _CLASSIFIERS = {
     "Apache Software License": "Apache-2.0",
@@ -34,11 +37,13 @@ _ALIASES = {
     "apache": "Apache-2.0",
     "apache 2": "Apache-2.0",
     "apache 2 0": "Apache-2.0",
+    "apache 2 0 license": "Apache-2.0",
     "apache license": "Apache-2.0",
     "apache license 2 0": "Apache-2.0",
     "apache license version 2 0": "Apache-2.0",
     "apache software license": "Apache-2.0",
     "apache software license 2 0": "Apache-2.0",
+    "apache software license apache 2 0": "Apache-2.0",
     "bsd": "BSD-3-Clause",
     "bsd 2 clause": "BSD-2-Clause",
     "bsd 3 clause": "BSD-3-Clause",

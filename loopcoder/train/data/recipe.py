@@ -1,4 +1,4 @@
-"""What a data recipe may say: a TOML file, checked key by key (fields explained in docs/data.md)."""
+"""What a data recipe may say: a TOML file, checked key by key (docs/data.md explains them)."""
 
 import hashlib
 import json
@@ -58,7 +58,10 @@ class Folder(Section):
 
 
 class Files(Section):
-    """Which files of a source are kept. Sizes in bytes, lines in characters."""
+    """Which files of a source are kept. Sizes in bytes, lines in characters.
+
+    `max_project_bytes` holds for the code and for the text of a project, each on its own.
+    """
 
     min_bytes: int = Field(default=128, ge=0)
     max_bytes: Count = 200_000

@@ -1,0 +1,5 @@
+"""`python -m loopcoder` is the `loopcoder` command."""
+
+from loopcoder.cli.main import main
+
+main()
