@@ -27,7 +27,7 @@ def init(
 ) -> None:
     """Write a checkpoint with random weights, in shards and a stream, for any size of model.
 
-    Example: loopcoder init /tmp/plt --like loopcoder-v2 --set num_hidden_layers=2
+    Example: loopcoder init ./plt --like loopcoder-v2 --set num_hidden_layers=2
     """
     if (like is None) == (config is None):
         raise RequestError("give --like NAME or --config FILE, one of them")
