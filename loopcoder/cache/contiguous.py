@@ -211,7 +211,8 @@ class ChunkLoopKV:
         return extended
 
     def _per_sequence(self, x_NHK: Tensor) -> Tensor:
-        return x_NHK.unflatten(0, (self.cache.shape.batch, self.chunk.tokens))
+        x_BTHK: Tensor = x_NHK.unflatten(0, (self.cache.shape.batch, self.chunk.tokens))
+        return x_BTHK
 
 
 class TokenKV:

@@ -30,8 +30,8 @@ def convert(
     With more than one loop the model needs training before its text is good.
     Example: loopcoder convert SmolLM2-135M-Instruct.gguf ./smollm2
     """
-    from loopcoder.hf.changes import parse_changes
-    from loopcoder.hf.convert import convert as convert_model
+    from loopcoder.checkpoint.changes import parse_changes
+    from loopcoder.checkpoint.convert import convert as convert_model
 
     convert_model(
         source,

@@ -17,7 +17,9 @@ def data() -> None:
 
 @app.command()
 def build(
-    recipe: Annotated[Path, typer.Argument(help="Data recipe (TOML).")],
+    recipe: Annotated[
+        str, typer.Argument(help="Recipe file (TOML), or the name of a bundled recipe.")
+    ],
     *,
     out: Annotated[
         Path | None, typer.Option(help="Directory to write. Default: the recipe's NAME-data here.")
@@ -33,16 +35,18 @@ def build(
 ) -> None:
     """Build corpus, tokenizer and token shards with a manifest of hashes.
 
-    Example: loopcoder data build loopcoder/recipes/nano_data.toml --out data/nano
+    Example: loopcoder data build nano_data --out data/nano
     """
     from loopcoder.train.data.build import BuildOptions
     from loopcoder.train.data.build import build as build_data
     from loopcoder.train.data.manifest import summary
     from loopcoder.train.data.recipe import load_recipe
+    from loopcoder.train.settings import find_recipe
 
-    out = out or Path(f"{load_recipe(recipe).name}-data")
+    path = find_recipe(recipe)
+    out = out or Path(f"{load_recipe(path).name}-data")
     options = BuildOptions(out=out, from_corpus=from_corpus, tokenizer=tokenizer, force=force)
-    result = summary(build_data(recipe, options))
+    result = summary(build_data(path, options))
     if as_json:
         json.dump(result, sys.stdout, indent=2)
         print()

@@ -23,6 +23,6 @@ def download(
 
     Example: loopcoder download owner/name --out ./model
     """
-    from loopcoder.hf.download import download as download_model
+    from loopcoder.checkpoint.download import download as download_model
 
     print_result(download_model(repo, revision=revision, out=out, token=token), as_json)

@@ -22,7 +22,7 @@ def info(
     """
     if context < 1:
         raise RequestError(f"--context is {context}; it must be at least 1")
-    from loopcoder.hf.describe import as_record, describe
+    from loopcoder.checkpoint.describe import as_record, describe
 
     record = as_record(describe(model), context)
     if as_json:

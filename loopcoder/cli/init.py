@@ -31,10 +31,10 @@ def init(
     """
     if (like is None) == (config is None):
         raise RequestError("give --like NAME or --config FILE, one of them")
-    from loopcoder.hf.changes import parse_changes, with_changes
-    from loopcoder.hf.config_file import parse_config, read_json
-    from loopcoder.hf.describe import describe
-    from loopcoder.hf.init import init_checkpoint
+    from loopcoder.checkpoint.changes import parse_changes, with_changes
+    from loopcoder.checkpoint.config_file import parse_config, read_json
+    from loopcoder.checkpoint.describe import describe
+    from loopcoder.checkpoint.init import init_checkpoint
 
     if config is not None:
         base, source = parse_config(read_json(config), str(config)), None
@@ -58,7 +58,7 @@ def init(
 
 def print_result(directory: Path, as_json: bool) -> None:
     """Say what was written: the directory, its files, parameters and bytes."""
-    from loopcoder.hf.header import open_checkpoint
+    from loopcoder.checkpoint.header import open_checkpoint
 
     header = open_checkpoint(directory)
     count = sum(info.size for info in header.tensors.values())

@@ -1,6 +1,6 @@
 """One sequence, token by token: prefill, then all R loops of a token in one forward pass."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import torch
 
@@ -36,7 +36,8 @@ def step(
 
     One token runs all its loops in a single pass (SPEC.md section 2), unless `together` is false.
     """
-    layout = plain_layout(*token_BT.shape, token_BT.device, past=cache.length)
+    B, T = token_BT.shape
+    layout = plain_layout(B, T, token_BT.device, past=cache.length)
     E_BTD = model.model.embed(token_BT)
     states = model.model.advance(E_BTD, layout, cache, cache.shape.loops, together=together)
     logits_BV: torch.Tensor = model.lm_head(states[-1].h[:, -1])
@@ -45,7 +46,7 @@ def step(
 
 def decode(
     model: PLT, prompt_token_ids: list[int], params: SamplingParams, *, together: bool = True
-) -> Iterator[int]:
+) -> Generator[int, None, None]:
     """Sample tokens after a prompt, without end; the caller decides when to stop."""
     loops = model.model.check_loops(params.loops)
     cache, generator = new_cache(model, loops), new_generator(params)

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import torch
 
+from loopcoder.checkpoint.load import load_model
+from loopcoder.checkpoint.locate import locate
+from loopcoder.checkpoint.tokenizer import end_token_ids, load_tokenizer
 from loopcoder.engine.decode import decode
 from loopcoder.engine.text import TextStream
 from loopcoder.errors import RequestError
-from loopcoder.hf.checkpoint import load_model
-from loopcoder.hf.locate import locate
-from loopcoder.hf.tokenizer import end_token_ids, load_tokenizer
 from loopcoder.types import CompletionOutput, RequestOutput, SamplingParams, StreamEvent
 
 Prompt = str | Sequence[int]
@@ -96,8 +96,11 @@ class LLM:
             raise RequestError(
                 "this checkpoint has no chat template; use generate(), or a model tuned for chat"
             )
-        encoded = self.tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=True, tokenize=True, return_dict=True
+        encoded: Any = self.tokenizer.apply_chat_template(
+            [dict(message) for message in messages],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
         )
         return list(encoded["input_ids"])
 

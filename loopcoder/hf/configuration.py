@@ -5,7 +5,7 @@ from transformers import PreTrainedConfig
 from loopcoder.model.config import MODEL_TYPE, ModelConfig
 
 
-class PLTCoderConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # its __init_subclass__
+class PLTCoderConfig(PreTrainedConfig):
     """Fields and defaults of LoopCoder-V2's `config.json` (SPEC.md section 1).
 
     Every field is checked by `ModelConfig`, so an impossible value is a `ConfigError` here too.
@@ -45,7 +45,7 @@ class PLTCoderConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # its 
         """Give the end tokens their default and check the shape."""
         if self.eos_token_id is None:
             self.eos_token_id = [2, 75864, 75869]
-        super().__post_init__(**kwargs)
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         self.shape()
 
     def shape(self) -> ModelConfig:

@@ -26,14 +26,14 @@ class PLTOutputWithPast(CausalLMOutputWithPast):
     loop_hidden_states: tuple[Tensor, ...] | None = None
 
 
-class IQuestPLTCoderForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+class IQuestPLTCoderForCausalLM(PreTrainedModel, GenerationMixin):
     """A Parallel Loop Transformer with a language-model head (SPEC.md section 1)."""
 
     config_class = PLTCoderConfig
     config: PLTCoderConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    _no_split_modules = ("Layer",)
+    _no_split_modules = ["Layer"]  # noqa: RUF012
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
     _supports_sdpa = True
 
@@ -42,11 +42,11 @@ class IQuestPLTCoderForCausalLM(PreTrainedModel, GenerationMixin):  # type: igno
         shape = config.shape()
         self.model = PLTModel(shape)
         self.lm_head = nn.Linear(shape.hidden_size, shape.vocab_size, bias=False)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def _init_weights(self, module: nn.Module) -> None:
         """Gates start at g = 0.5 (SPEC.md section 4); the rest is transformers' default."""
-        super()._init_weights(module)
+        super()._init_weights(module)  # type: ignore[no-untyped-call]
         if isinstance(module, HiddenStateGate | QueryGate):
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)
@@ -135,13 +135,14 @@ class IQuestPLTCoderForCausalLM(PreTrainedModel, GenerationMixin):  # type: igno
         if cache is None:
             backend = attention_backend(E_BTD.device, E_BTD.dtype)
             views = SerialKV(layout, self.model.shape.window, backend)
-            return self.model.serial(E_BTD, layout, views, loops)
+            states: list[LoopState] = self.model.serial(E_BTD, layout, views, loops)
+            return states
         if cache.memory.shape.loops != loops:
             raise RequestError(
                 f"num_loops is {loops}, and the cache was filled with {cache.memory.shape.loops}; "
                 "a sequence keeps its loop count"
             )
-        return self.model.advance(E_BTD, layout, cache.memory, loops)
+        return list(self.model.advance(E_BTD, layout, cache.memory, loops))
 
     def _layout(
         self,

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from loopcoder.hf.check import check_header
-from loopcoder.hf.checkpoint import load_state
+from loopcoder.checkpoint.check import check_header
+from loopcoder.checkpoint.header import open_checkpoint
+from loopcoder.checkpoint.load import load_state
+from loopcoder.checkpoint.locate import locate
 from loopcoder.hf.configuration import PLTCoderConfig
-from loopcoder.hf.header import open_checkpoint
-from loopcoder.hf.locate import locate
 from loopcoder.model.shapes import tensor_shapes
 
 _HUB_OPTIONS = ("revision", "cache_dir", "token", "local_files_only", "force_download")

@@ -53,7 +53,8 @@ def window_attention(
     if mask.shape[0] != B:
         mask = mask.expand(B, -1, -1, -1)
     y_BJHK = backend.attend(q_BJHK, k_BJGK, v_BJGK, mask_BTS=mask.flatten(0, 1))
-    return y_BJHK.unflatten(0, (B, count)).flatten(1, 2)[:, :T]
+    y_BTHK: Tensor = y_BJHK.unflatten(0, (B, count)).flatten(1, 2)[:, :T]
+    return y_BTHK
 
 
 def _key_blocks(x_BSGK: Tensor, front: int, back: int, block: int, left: int) -> Tensor:

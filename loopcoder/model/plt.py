@@ -73,7 +73,10 @@ class PLTModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.shape = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        weight_VD = torch.empty(config.vocab_size, config.hidden_size)
+        if not weight_VD.is_meta:  # there, drawing numbers would load torch's compiler: a second
+            nn.init.normal_(weight_VD, std=config.initializer_range)
+        self.embed_tokens = nn.Embedding.from_pretrained(weight_VD, freeze=False)
         self.layers = nn.ModuleList(
             Layer(config, index) for index in range(config.num_hidden_layers)
         )

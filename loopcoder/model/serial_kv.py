@@ -29,7 +29,8 @@ class SerialKV:
 
     def per_sequence(self, x_NHK: Tensor) -> Tensor:
         """[N, H, K] rows as [B, T, H, K]."""
-        return x_NHK.unflatten(0, (self.batch, self.tokens))
+        x_BTHK: Tensor = x_NHK.unflatten(0, (self.batch, self.tokens))
+        return x_BTHK
 
 
 class SerialLoopKV:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from loopcoder.hf.save import companions_of, save_model
-from loopcoder.hf.staging import staged_directory
+from loopcoder.checkpoint.save import companions_of, save_model
+from loopcoder.checkpoint.staging import staged_directory
 from loopcoder.records import machine
 from loopcoder.train.heldout import HeldoutScore
 from loopcoder.train.plan import Plan

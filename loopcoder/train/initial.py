@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from loopcoder.hf.checkpoint import load_model
+from loopcoder.checkpoint.load import load_model
 from loopcoder.train.recipe import Init
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from loopcoder.checkpoint.config_file import read_config
 from loopcoder.errors import ConfigError, DataError
-from loopcoder.hf.config_file import read_config
 from loopcoder.model.config import ModelConfig
 from loopcoder.train.data.shards import TokenShards
 from loopcoder.train.heldout import Heldout

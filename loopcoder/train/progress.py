@@ -79,8 +79,11 @@ def display(steps: int) -> Iterator[Display]:
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
+    from rich.table import Column
 
-    columns = (BarColumn(bar_width=20), TextColumn("{task.description}"))
+    # A column that may wrap, so that a narrow terminal loses no number.
+    text = TextColumn("{task.description}", table_column=Column(no_wrap=False))
+    columns = (BarColumn(bar_width=10), text)
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("starting", total=steps)
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from loopcoder.errors import ConfigError
 from loopcoder.model.config import ModelConfig
-from loopcoder.train.settings import Section, check, override, read_toml
+from loopcoder.train.settings import Section, check, find_recipe, override, read_toml
 
 PAGE = "docs/training.md"
 Count = Annotated[int, Field(ge=1)]
@@ -188,19 +187,9 @@ def load_recipe(name: str | Path, assignments: Iterable[str] = ()) -> TrainRecip
 
     Raises `ConfigError` naming file and key.
     """
-    path = _find(Path(name))
+    path = find_recipe(name)
     values = override({"name": path.stem, **read_toml(path)}, assignments)
     return check(TrainRecipe, values, str(path), PAGE)
-
-
-def _find(path: Path) -> Path:
-    if path.is_file():
-        return path
-    folder = Path(str(files("loopcoder.recipes")))
-    bundled = folder / f"{path.name.removesuffix('.toml')}.toml"
-    if path.parent == Path() and bundled.is_file():
-        return bundled
-    raise ConfigError(f"{path}: no such recipe file; bundled are {', '.join(bundled_recipes())}")
 
 
 def bundled_recipes() -> list[str]:

@@ -47,8 +47,8 @@ def train(
     """
     if recipe.run.threads is not None:
         torch.set_num_threads(recipe.run.threads)
+    _check_installed(recipe)
     plan = make_plan(recipe, data)
-    _check_tensorboard(recipe)
     start = open_directory(out, plan.record(), resume=resume)
     metrics = MetricsFile(out, 0 if start is None else step_of(start))
     with display(recipe.steps) as shown:
@@ -104,10 +104,12 @@ def _add_tensorboard(trainer: Trainer, out: Path, step: int) -> None:
     from transformers.integrations.integration_utils import TensorBoardCallback
 
     writer = SummaryWriter(log_dir=str(out / "tensorboard"), purge_step=step + 1 if step else None)
-    trainer.add_callback(TensorBoardCallback(writer))  # type: ignore[no-untyped-call]
+    trainer.add_callback(TensorBoardCallback(writer))
 
 
-def _check_tensorboard(recipe: TrainRecipe) -> None:
+def _check_installed(recipe: TrainRecipe) -> None:
+    if find_spec("accelerate") is None:
+        raise ConfigError("training needs accelerate; install loopcoder[train]")
     if recipe.run.tensorboard and find_spec("tensorboard") is None:
         raise ConfigError(
             "run.tensorboard is true and tensorboard is not installed; install loopcoder[train] "

@@ -3,6 +3,7 @@
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,19 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot read the recipe ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file ({error})") from error
+
+
+def find_recipe(name: str | Path) -> Path:
+    """The recipe file `name`, or the bundled recipe of that name. Raises `ConfigError`."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    folder = Path(str(files("loopcoder.recipes")))
+    bundled = folder / f"{path.name.removesuffix('.toml')}.toml"
+    if path.parent == Path() and bundled.is_file():
+        return bundled
+    known = ", ".join(sorted(file.stem for file in folder.glob("*.toml")))
+    raise ConfigError(f"{path}: no such recipe file; bundled are {known}")
 
 
 def override(values: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:

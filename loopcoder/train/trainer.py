@@ -30,6 +30,7 @@ def training_arguments(recipe: TrainRecipe, out: Path, device: torch.device) -> 
         dataloader_num_workers=run.workers,
         dataloader_pin_memory=cuda,
         dataloader_persistent_workers=run.workers > 0,
+        accelerator_config={"non_blocking": cuda},
         remove_unused_columns=False,
         optim="adamw_torch_fused",
         learning_rate=optim.peak_lr,

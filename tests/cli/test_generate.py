@@ -91,9 +91,7 @@ def test_reader_that_leaves_early_is_no_error() -> None:
     import sys
 
     command = f"{sys.executable} -m loopcoder generate 'def f(' --max-tokens 64 | head -c 1"
-    done = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from loopcoder.checkpoint.load import load_model
 from loopcoder.errors import ConfigError, DataError, TrainingError
-from loopcoder.hf.checkpoint import load_model
 from loopcoder.train.callbacks import Recorder
 from loopcoder.train.checkpoints import complete_checkpoints
 from loopcoder.train.data.shards import TokenShards

@@ -1,6 +1,5 @@
 """The order of the data, and the batches made of it."""
 
-
 import numpy as np
 import pytest
 import torch

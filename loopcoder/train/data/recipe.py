@@ -2,22 +2,14 @@
 
 import hashlib
 import json
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, model_validator
 
-from loopcoder.errors import ConfigError
+from loopcoder.train.settings import Section, check, find_recipe, read_toml
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -36,12 +28,6 @@ def _exact_requirement(value: str) -> str:
 
 
 PackagePin = Annotated[str, AfterValidator(_exact_requirement)]
-
-
-class Section(BaseModel):
-    """Base of every table of a recipe: read-only, unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Folder(Section):
@@ -154,32 +140,12 @@ def _digest(value: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def load_recipe(path: Path) -> DataRecipe:
-    """Read and check a recipe. Raises `ConfigError` naming the file and the key."""
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the data recipe ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML file ({error})") from error
-    return parse_recipe(values, str(path))
+def load_recipe(name: str | Path) -> DataRecipe:
+    """Read a recipe file, or the bundled recipe of that name. Raises `ConfigError`."""
+    path = find_recipe(name)
+    return parse_recipe(read_toml(path), str(path))
 
 
 def parse_recipe(values: dict[str, Any], origin: str) -> DataRecipe:
     """Check the tables of a recipe; `origin` names it in messages. Raises `ConfigError`."""
-    try:
-        return DataRecipe.model_validate_json(json.dumps(values))
-    except ValidationError as error:
-        raise ConfigError(_one_line(error, origin)) from error
-    except TypeError as error:
-        raise ConfigError(f"{origin}: {error}; use text, numbers, lists and tables") from error
-
-
-def _one_line(error: ValidationError, origin: str) -> str:
-    first, *rest = error.errors()
-    key = ".".join(str(part) for part in first["loc"]) or "the recipe"
-    if first["type"] == "extra_forbidden":
-        message = f"{origin}: unknown key {key}; docs/data.md lists the keys"
-    else:
-        message = f"{origin}: {key}: {first['msg'].removeprefix('Value error, ')}"
-    return f"{message} ({len(rest)} more errors)" if rest else message
+    return check(DataRecipe, values, origin, "docs/data.md")

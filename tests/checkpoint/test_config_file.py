@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from loopcoder.checkpoint.config_file import config_json, parse_config, read_config, write_json
 from loopcoder.errors import ConfigError
-from loopcoder.hf.config_file import config_json, parse_config, read_config, write_json
 from loopcoder.model.config import ModelConfig
 from loopcoder.model.presets import loopcoder_v2
-from tests.hf.conftest import SMALL
+from tests.checkpoint.conftest import SMALL
 
 RELEASED: dict[str, Any] = {
     "architectures": ["IQuestPLTCoderForCausalLM"],

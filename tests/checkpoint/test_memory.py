@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from loopcoder.hf.init import init_checkpoint
+from loopcoder.checkpoint.init import init_checkpoint
 from loopcoder.model.config import ModelConfig
 from loopcoder.model.shapes import tensor_shapes
-from tests.hf.conftest import SMALL
+from tests.checkpoint.conftest import SMALL
 
 # About 118 M parameters: 472 MB in float32, 236 MB in bfloat16.
 CONFIG = ModelConfig(
@@ -26,7 +26,7 @@ CONFIG = ModelConfig(
 MEASURE = """
 import json, re, sys, torch
 torch.set_num_threads(2)
-from loopcoder.hf.checkpoint import load_model
+from loopcoder.checkpoint.load import load_model
 
 def status(key):
     return 1024 * int(re.search(key + r":\\s+(\\d+)", open("/proc/self/status").read())[1])

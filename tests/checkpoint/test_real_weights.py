@@ -8,9 +8,9 @@ import torch
 from transformers import LlamaForCausalLM
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from loopcoder.hf.checkpoint import load_model
-from loopcoder.hf.convert import convert
-from loopcoder.hf.tokenizer import end_token_ids, load_tokenizer
+from loopcoder.checkpoint.convert import convert
+from loopcoder.checkpoint.load import load_model
+from loopcoder.checkpoint.tokenizer import end_token_ids, load_tokenizer
 from loopcoder.model.plt import PLT
 
 

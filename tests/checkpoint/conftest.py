@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from loopcoder.hf.save import save_model
+from loopcoder.checkpoint.save import save_model
 from loopcoder.model.config import ModelConfig
 from loopcoder.model.shapes import tensor_shapes
 

@@ -10,11 +10,11 @@ from huggingface_hub import split_state_dict_into_shards_factory
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from loopcoder.checkpoint.check import HEAD
+from loopcoder.checkpoint.config_file import CONFIG_FILE, config_json, read_config_json, write_json
+from loopcoder.checkpoint.header import INDEX_FILE, SINGLE_FILE, open_checkpoint
+from loopcoder.checkpoint.staging import staged_directory
 from loopcoder.errors import CheckpointError, ConfigError
-from loopcoder.hf.check import HEAD
-from loopcoder.hf.config_file import CONFIG_FILE, config_json, read_config_json, write_json
-from loopcoder.hf.header import INDEX_FILE, SINGLE_FILE, open_checkpoint
-from loopcoder.hf.staging import staged_directory
 from loopcoder.model.config import ModelConfig
 from loopcoder.model.shapes import Shape, tensor_shapes
 

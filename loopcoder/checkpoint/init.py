@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from loopcoder.hf.config_file import read_config_json
-from loopcoder.hf.dtypes import dtype_name
-from loopcoder.hf.save import companions_of, plan_shards, planned, write_checkpoint
+from loopcoder.checkpoint.config_file import read_config_json
+from loopcoder.checkpoint.dtypes import dtype_name
+from loopcoder.checkpoint.save import companions_of, plan_shards, planned, write_checkpoint
 from loopcoder.model.config import ModelConfig
 from loopcoder.model.shapes import Shape, tensor_shapes
 

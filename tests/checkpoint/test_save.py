@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from loopcoder.checkpoint.header import open_checkpoint
+from loopcoder.checkpoint.load import load_model, load_state
+from loopcoder.checkpoint.save import save_model
+from loopcoder.checkpoint.staging import staged_directory
 from loopcoder.errors import CheckpointError, ConfigError
-from loopcoder.hf.checkpoint import load_model, load_state
-from loopcoder.hf.header import open_checkpoint
-from loopcoder.hf.save import save_model
-from loopcoder.hf.staging import staged_directory
-from tests.hf.conftest import SMALL, edit_json, random_state
+from tests.checkpoint.conftest import SMALL, edit_json, random_state
 
 State = dict[str, torch.Tensor]
 
@@ -154,7 +154,7 @@ def test_killed_while_writing_leaves_the_old_checkpoint(tmp_path: Path, single: 
     script = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from loopcoder.hf.staging import staged_directory\n"
+        "from loopcoder.checkpoint.staging import staged_directory\n"
         "with staged_directory(Path(sys.argv[1]), force=True) as staging:\n"
         "    (staging / 'config.json').write_text('{}')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from loopcoder.checkpoint.check import HEAD
+from loopcoder.checkpoint.config_file import write_json
+from loopcoder.checkpoint.llama import LlamaSource
 from loopcoder.errors import CheckpointError
-from loopcoder.hf.check import HEAD
-from loopcoder.hf.config_file import write_json
-from loopcoder.hf.llama import LlamaSource
 from loopcoder.model.config import ModelConfig
 from loopcoder.model.shapes import tensor_shapes
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loopcoder.checkpoint.config_file import read_json
+from loopcoder.checkpoint.dtypes import FORMATS
 from loopcoder.errors import CheckpointError
-from loopcoder.hf.config_file import read_json
-from loopcoder.hf.dtypes import FORMATS
 from loopcoder.model.shapes import Shape
 
 SINGLE_FILE = "model.safetensors"

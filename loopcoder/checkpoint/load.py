@@ -14,11 +14,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from loopcoder.checkpoint.check import EMBEDDING, HEAD, check_header
+from loopcoder.checkpoint.config_file import parse_config, read_config_json
+from loopcoder.checkpoint.dtypes import FORMATS, dtype_name
+from loopcoder.checkpoint.header import CheckpointHeader, TensorInfo, open_checkpoint
 from loopcoder.errors import CheckpointError
-from loopcoder.hf.check import EMBEDDING, HEAD, check_header
-from loopcoder.hf.config_file import parse_config, read_config_json
-from loopcoder.hf.dtypes import FORMATS, dtype_name
-from loopcoder.hf.header import CheckpointHeader, TensorInfo, open_checkpoint
 from loopcoder.model.plt import PLT
 from loopcoder.model.shapes import tensor_shapes
 

@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from loopcoder.checkpoint.check import check_header
+from loopcoder.checkpoint.config_file import read_config
+from loopcoder.checkpoint.dtypes import dtype_bytes
+from loopcoder.checkpoint.header import CheckpointHeader, open_checkpoint
+from loopcoder.checkpoint.locate import locate
 from loopcoder.errors import ModelNotFoundError
-from loopcoder.hf.check import check_header
-from loopcoder.hf.config_file import read_config
-from loopcoder.hf.dtypes import dtype_bytes
-from loopcoder.hf.header import CheckpointHeader, open_checkpoint
-from loopcoder.hf.locate import locate
 from loopcoder.model import cost
 from loopcoder.model.config import ModelConfig
 from loopcoder.model.presets import PRESETS, preset

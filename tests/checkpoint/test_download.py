@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from loopcoder.checkpoint.download import cached, download
+from loopcoder.checkpoint.header import open_checkpoint
+from loopcoder.checkpoint.load import load_model
+from loopcoder.checkpoint.locate import bundled_models, locate
 from loopcoder.errors import CheckpointError, ModelNotFoundError
-from loopcoder.hf.checkpoint import load_model
-from loopcoder.hf.download import cached, download
-from loopcoder.hf.header import open_checkpoint
-from loopcoder.hf.locate import bundled_models, locate
-from tests.hf.hub_server import COMMIT, Hub, serve
+from tests.checkpoint.hub_server import COMMIT, Hub, serve
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ class TestLocate:
         self, single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         shutil.copytree(single, tmp_path / "models" / "tiny")
-        monkeypatch.setattr("loopcoder.hf.locate.files", lambda _: tmp_path)
+        monkeypatch.setattr("loopcoder.checkpoint.locate.files", lambda _: tmp_path)
         assert bundled_models() == {"tiny": tmp_path / "models" / "tiny"}
         monkeypatch.chdir(tmp_path)
         (tmp_path / "tiny").mkdir()

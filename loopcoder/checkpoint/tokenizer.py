@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loopcoder.checkpoint.config_file import CONFIG_FILE, read_json
 from loopcoder.errors import CheckpointError
-from loopcoder.hf.config_file import CONFIG_FILE, read_json
 
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase

@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from loopcoder.checkpoint.check import check_header
+from loopcoder.checkpoint.config_file import read_config
+from loopcoder.checkpoint.header import open_checkpoint
+from loopcoder.checkpoint.load import load_model, load_state
+from loopcoder.checkpoint.save import save_model
 from loopcoder.errors import CheckpointError, ConfigError
-from loopcoder.hf.check import check_header
-from loopcoder.hf.checkpoint import load_model, load_state
-from loopcoder.hf.config_file import read_config
-from loopcoder.hf.header import open_checkpoint
-from loopcoder.hf.save import save_model
 from loopcoder.model.shapes import tensor_shapes
-from tests.hf.conftest import SMALL, edit_json, edit_tensors, random_state
+from tests.checkpoint.conftest import SMALL, edit_json, edit_tensors, random_state
 
 State = dict[str, torch.Tensor]
 
@@ -67,7 +67,7 @@ def test_dtype_conversion_is_torchs(tmp_path: Path, stored: torch.dtype, wanted:
 def test_large_tensors_are_converted_piece_by_piece(
     single: Path, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loopcoder.hf.checkpoint._CHUNK", 64)
+    monkeypatch.setattr("loopcoder.checkpoint.load._CHUNK", 64)
     for name, tensor in load_model(single, dtype="bf16").state_dict().items():
         assert torch.equal(tensor, state[name].bfloat16())
 

@@ -6,9 +6,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from loopcoder.checkpoint.config_file import CONFIG_FILE
+from loopcoder.checkpoint.download import cached, download
 from loopcoder.errors import ModelNotFoundError
-from loopcoder.hf.config_file import CONFIG_FILE
-from loopcoder.hf.download import cached, download
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from loopcoder.checkpoint.changes import with_changes
+from loopcoder.checkpoint.dtypes import dtype_name
+from loopcoder.checkpoint.llama import LlamaSource, open_llama
+from loopcoder.checkpoint.save import SHARD_SIZE, plan_shards, write_checkpoint
 from loopcoder.errors import CheckpointError, ConfigError
-from loopcoder.hf.changes import with_changes
-from loopcoder.hf.dtypes import dtype_name
-from loopcoder.hf.llama import LlamaSource, open_llama
-from loopcoder.hf.save import SHARD_SIZE, plan_shards, write_checkpoint
 from loopcoder.model.config import ModelConfig
 from loopcoder.model.shapes import tensor_shapes
 
@@ -68,7 +68,7 @@ def open_source(path: Path) -> LlamaSource:
     if path.is_dir():
         return open_llama(path)
     if path.suffix == ".gguf" and path.is_file():
-        from loopcoder.hf.gguf_source import open_gguf
+        from loopcoder.checkpoint.gguf_source import open_gguf
 
         return open_gguf(path)
     raise CheckpointError(f"{path} is neither a checkpoint directory nor a .gguf file")

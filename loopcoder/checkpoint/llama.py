@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loopcoder.errors import ConfigError
-from loopcoder.hf.check import HEAD, check_header
-from loopcoder.hf.checkpoint import check_tied_head, load_tensor, stored_dtype
-from loopcoder.hf.config_file import (
+from loopcoder.checkpoint.check import HEAD, check_header
+from loopcoder.checkpoint.config_file import (
     CONFIG_FILE,
     check_plain_decoder,
     read_config_json,
     rope_theta,
 )
-from loopcoder.hf.header import CheckpointHeader, open_checkpoint
-from loopcoder.hf.save import companions_of
+from loopcoder.checkpoint.header import CheckpointHeader, open_checkpoint
+from loopcoder.checkpoint.load import check_tied_head, load_tensor, stored_dtype
+from loopcoder.checkpoint.save import companions_of
+from loopcoder.errors import ConfigError
 from loopcoder.model.config import MODEL_TYPE, ModelConfig
 from loopcoder.model.shapes import tensor_shapes
 

@@ -9,8 +9,8 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
+from loopcoder.checkpoint.tokenizer import chat_end_token_id, end_token_ids, load_tokenizer
 from loopcoder.errors import CheckpointError
-from loopcoder.hf.tokenizer import chat_end_token_id, end_token_ids, load_tokenizer
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = (

@@ -11,11 +11,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
+from loopcoder.checkpoint.config_file import read_config
+from loopcoder.checkpoint.load import load_model
 from loopcoder.cli.main import app
 from loopcoder.errors import CheckpointError, ConfigError, LoopCoderError
-from loopcoder.hf.checkpoint import load_model
-from loopcoder.hf.config_file import read_config
-from tests.hf.conftest import SMALL, edit_tensors
+from tests.checkpoint.conftest import SMALL, edit_tensors
 
 
 def run(*arguments: object) -> str:

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from loopcoder.checkpoint.changes import parse_changes, with_changes
+from loopcoder.checkpoint.header import open_checkpoint
+from loopcoder.checkpoint.init import init_checkpoint, random_tensor
+from loopcoder.checkpoint.load import load_model, load_state
 from loopcoder.errors import ConfigError
-from loopcoder.hf.changes import parse_changes, with_changes
-from loopcoder.hf.checkpoint import load_model, load_state
-from loopcoder.hf.header import open_checkpoint
-from loopcoder.hf.init import init_checkpoint, random_tensor
-from tests.hf.conftest import SMALL
+from tests.checkpoint.conftest import SMALL
 
 
 def test_values_follow_the_recipe(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
+from loopcoder.checkpoint.config_file import read_config
+from loopcoder.checkpoint.convert import convert
+from loopcoder.checkpoint.header import open_checkpoint
+from loopcoder.checkpoint.load import load_model, load_state
 from loopcoder.errors import CheckpointError, ConfigError
-from loopcoder.hf.checkpoint import load_model, load_state
-from loopcoder.hf.config_file import read_config
-from loopcoder.hf.convert import convert
-from loopcoder.hf.header import open_checkpoint
-from tests.hf.conftest import edit_json
+from tests.checkpoint.conftest import edit_json
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 96,

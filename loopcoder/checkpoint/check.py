@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from loopcoder.checkpoint.dtypes import FORMATS
+from loopcoder.checkpoint.header import CheckpointHeader
 from loopcoder.errors import CheckpointError
-from loopcoder.hf.dtypes import FORMATS
-from loopcoder.hf.header import CheckpointHeader
 from loopcoder.model.config import ModelConfig
 from loopcoder.model.shapes import tensor_shapes
 

@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from loopcoder.checkpoint.header import open_checkpoint
 from loopcoder.errors import CheckpointError, LoopCoderError, ModelNotFoundError
-from loopcoder.hf.header import open_checkpoint
 
 # Neither code (.py) nor pickles (.bin, .pt): a checkpoint is data.
 PATTERNS = [
