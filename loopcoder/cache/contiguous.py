@@ -3,7 +3,8 @@
 The simplest memory that is right: a batch of B sequences that advance together.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -13,6 +14,30 @@ from loopcoder.kernels.masks import causal_mask
 from loopcoder.kernels.window import window_attention
 
 SMALLEST_CAPACITY = 64
+
+
+class Attended(Protocol):
+    """What a cache must know of a model; `ModelConfig` is one."""
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """L."""
+        ...
+
+    @property
+    def num_key_value_heads(self) -> int:
+        """G."""
+        ...
+
+    @property
+    def head_dim(self) -> int:
+        """K."""
+        ...
+
+    @property
+    def window(self) -> int:
+        """W, the query itself counted."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +52,20 @@ class CacheShape:
     window: int
     dtype: torch.dtype
     device: torch.device
+
+    @classmethod
+    def of(cls, config: Attended, *, loops: int, batch: int, like: Tensor) -> Self:
+        """Room for `batch` sequences of a model, in the format and place of `like`."""
+        return cls(
+            layers=config.num_hidden_layers,
+            loops=loops,
+            batch=batch,
+            groups=config.num_key_value_heads,
+            head_dim=config.head_dim,
+            window=config.window,
+            dtype=like.dtype,
+            device=like.device,
+        )
 
 
 class ContiguousCache:
@@ -99,7 +138,7 @@ class ContiguousCache:
             self.carried_RBD = self.carried_RBD.index_select(1, index_B)
         if self.document_BS is not None:
             self.document_BS = self.document_BS.index_select(0, index_B)
-        self.shape = CacheShape(**{**vars(self.shape), "batch": int(index_B.numel())})
+        self.shape = replace(self.shape, batch=index_B.numel())
 
     def _reserve(self, columns: int) -> None:
         capacity = self.first_k[0].shape[1]

@@ -13,19 +13,8 @@ from loopcoder.types import SamplingParams
 
 def new_cache(model: PLT, loops: int, batch: int = 1) -> ContiguousCache:
     """An empty memory for `batch` sequences of `model` at `loops` loops."""
-    config, weight = model.config, model.lm_head.weight
-    return ContiguousCache(
-        CacheShape(
-            layers=config.num_hidden_layers,
-            loops=loops,
-            batch=batch,
-            groups=config.num_key_value_heads,
-            head_dim=config.head_dim,
-            window=config.window,
-            dtype=weight.dtype,
-            device=weight.device,
-        )
-    )
+    shape = CacheShape.of(model.config, loops=loops, batch=batch, like=model.lm_head.weight)
+    return ContiguousCache(shape)
 
 
 @torch.inference_mode()

@@ -15,27 +15,8 @@ class PLTCache:
 
     is_compileable = False
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        *,
-        loops: int,
-        batch: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        self.memory = ContiguousCache(
-            CacheShape(
-                layers=config.num_hidden_layers,
-                loops=loops,
-                batch=batch,
-                groups=config.num_key_value_heads,
-                head_dim=config.head_dim,
-                window=config.window,
-                dtype=dtype,
-                device=device,
-            )
-        )
+    def __init__(self, config: ModelConfig, *, loops: int, batch: int, like: Tensor) -> None:
+        self.memory = ContiguousCache(CacheShape.of(config, loops=loops, batch=batch, like=like))
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Columns stored, padding included."""

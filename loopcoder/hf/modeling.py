@@ -105,7 +105,9 @@ class IQuestPLTCoderForCausalLM(PreTrainedModel, GenerationMixin):
         E_BTD = self.model.embed(input_ids) if inputs_embeds is None else inputs_embeds
         loops = self.model.check_loops(num_loops)
         if past_key_values is None and use_cache and not self.training:
-            past_key_values = self._new_cache(E_BTD, loops)
+            past_key_values = PLTCache(
+                self.model.shape, loops=loops, batch=E_BTD.shape[0], like=E_BTD
+            )
         states = self._run(E_BTD, attention_mask, position_ids, past_key_values, loops)
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits_BTV = self.lm_head(states[-1].h[:, keep])
@@ -169,13 +171,4 @@ class IQuestPLTCoderForCausalLM(PreTrainedModel, GenerationMixin):
             attention_mask=attention_mask,
             position_ids=position_ids,
             last_document_B=None if cache is None else cache.memory.last_document_B,
-        )
-
-    def _new_cache(self, E_BTD: Tensor, loops: int) -> PLTCache:
-        return PLTCache(
-            self.model.shape,
-            loops=loops,
-            batch=E_BTD.shape[0],
-            dtype=E_BTD.dtype,
-            device=E_BTD.device,
         )

@@ -26,7 +26,12 @@ CONFIG = ModelConfig(
 MEASURE = """
 import json, re, sys, torch
 torch.set_num_threads(2)
-from loopcoder.checkpoint.load import load_model
+if sys.argv[4] == "loopcoder":
+    from loopcoder.checkpoint.load import load_model
+else:
+    import loopcoder.hf, transformers
+    transformers.utils.logging.disable_progress_bar()
+    load_model = transformers.AutoModelForCausalLM.from_pretrained
 
 def status(key):
     return 1024 * int(re.search(key + r":\\s+(\\d+)", open("/proc/self/status").read())[1])
@@ -61,11 +66,12 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ("float32", "bfloat16"),
     ],
 )
+@pytest.mark.parametrize("loader", ["loopcoder", "transformers"])
 def test_peak_memory_is_the_weights_and_little_more(
-    checkpoints: dict[str, Path], stored: str, wanted: str
+    checkpoints: dict[str, Path], loader: str, stored: str, wanted: str
 ) -> None:
     paths = [str(checkpoints[name]) for name in (stored, "small")]
-    command = [sys.executable, "-c", MEASURE, paths[0], wanted, paths[1]]
+    command = [sys.executable, "-c", MEASURE, paths[0], wanted, paths[1], loader]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     figures = json.loads(result.stdout)
     kept = stored if wanted == "auto" else wanted
