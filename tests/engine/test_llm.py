@@ -9,7 +9,9 @@ from transformers import PreTrainedTokenizerFast
 from loopcoder import LLM, LoopCoderError, SamplingParams
 from loopcoder.engine.decode import new_cache, step
 from loopcoder.errors import ModelNotFoundError, RequestError
-from tests.hf.test_transformers_classes import TOKENIZER, _model
+from tests.small import byte_tokenizer, small_model
+
+TOKENIZER = byte_tokenizer()
 
 TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
 
@@ -17,7 +19,7 @@ TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<ass
 def _checkpoint(
     directory: Path, tokenizer: PreTrainedTokenizerFast | None, **fields: object
 ) -> Path:
-    _model(**fields).save_pretrained(directory)
+    small_model(**fields).save_pretrained(directory)
     if tokenizer is not None:
         tokenizer.save_pretrained(directory)
     return directory

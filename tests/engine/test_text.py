@@ -3,24 +3,14 @@
 import random
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from loopcoder.engine.text import TextStream
+from tests.small import byte_tokenizer
 
 TEXT = "def naïve(x):\n    return '日本語 👩‍💻' + x  # ünïcode\n"
 
 
-def _byte_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte, so that every character beyond ASCII spans several."""
-    vocabulary = {c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
-
-
-TOKENIZER = _byte_tokenizer()
+TOKENIZER = byte_tokenizer()
 TOKENS = TOKENIZER(TEXT)["input_ids"]
 
 

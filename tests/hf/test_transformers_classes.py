@@ -15,38 +15,14 @@ import loopcoder.hf
 from loopcoder.errors import CheckpointError, ConfigError, LoopCoderError, RequestError
 from loopcoder.hf import IQuestPLTCoderForCausalLM, PLTCoderConfig
 from loopcoder.model.plt import PLT
-from tests.engine.test_text import TOKENIZER
+from tests.small import byte_tokenizer, small_config, small_model
 
-
-def _config(**fields: object) -> PLTCoderConfig:
-    values: dict[str, object] = {
-        "vocab_size": 256,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "max_position_embeddings": 256,
-        "plt_window_size": [4, 0],
-        "eos_token_id": 2,
-        "pad_token_id": 0,
-    }
-    return PLTCoderConfig(**{**values, **fields})
-
-
-def _model(**fields: object) -> IQuestPLTCoderForCausalLM:
-    torch.manual_seed(0)
-    model = IQuestPLTCoderForCausalLM(_config(**fields)).eval()
-    for name, parameter in model.named_parameters():
-        if "norm" not in name:
-            torch.nn.init.normal_(parameter, std=0.3)
-    return model
+TOKENIZER = byte_tokenizer()
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    _model().save_pretrained(tmp_path / "model")
+    small_model().save_pretrained(tmp_path / "model")
     TOKENIZER.save_pretrained(tmp_path / "model")
     return tmp_path / "model"
 
@@ -70,15 +46,15 @@ def _left_padded(rows: list[torch.Tensor]) -> dict[str, torch.Tensor]:
 def test_auto_classes_load_what_was_saved(checkpoint: Path) -> None:
     config = AutoConfig.from_pretrained(checkpoint)
     assert isinstance(config, PLTCoderConfig)
-    assert config.shape() == _config().shape()
+    assert config.shape() == small_config().shape()
     model = AutoModelForCausalLM.from_pretrained(checkpoint)
     tokens = _tokens(12)[0][None]
-    torch.testing.assert_close(model(tokens).logits, _model()(tokens).logits, rtol=0, atol=0)
+    torch.testing.assert_close(model(tokens).logits, small_model()(tokens).logits, rtol=0, atol=0)
 
 
 def test_logits_and_states_are_the_models_own() -> None:
     """The class adds nothing to the mathematics of `PLT`."""
-    model = _model(plt_num_loops=3)
+    model = small_model(plt_num_loops=3)
     plain = PLT(model.config.shape())
     plain.load_state_dict(model.state_dict())
     tokens = torch.stack(_tokens(12, 12))
@@ -91,7 +67,7 @@ def test_logits_and_states_are_the_models_own() -> None:
 
 
 def test_num_loops_argument() -> None:
-    model, tokens = _model(), _tokens(9)[0][None]
+    model, tokens = small_model(), _tokens(9)[0][None]
     assert not torch.allclose(model(tokens, num_loops=1).logits, model(tokens).logits)
     torch.testing.assert_close(
         model(tokens, num_loops=1).logits,
@@ -99,13 +75,13 @@ def test_num_loops_argument() -> None:
         @ model.lm_head.weight.T,
     )
     with pytest.raises(RequestError, match="no gates"):
-        _model(plt_num_loops=1)(tokens, num_loops=2)
+        small_model(plt_num_loops=1)(tokens, num_loops=2)
 
 
 @pytest.mark.parametrize("loops", [1, 2, 3])
 @pytest.mark.parametrize("beams", [1, 3])
 def test_generate_with_cache_equals_without(loops: int, beams: int) -> None:
-    model = _model(plt_num_loops=loops).double()
+    model = small_model(plt_num_loops=loops).double()
     tokens = _tokens(7)[0][None]
     options = {"max_new_tokens": 20, "do_sample": False, "num_beams": beams, "eos_token_id": None}
     cached, slow = (model.generate(tokens, use_cache=use, **options) for use in (True, False))
@@ -115,7 +91,7 @@ def test_generate_with_cache_equals_without(loops: int, beams: int) -> None:
 
 @pytest.mark.parametrize("beams", [1, 2])
 def test_batched_generate_equals_one_by_one(beams: int) -> None:
-    model, rows = _model(plt_num_loops=3).double(), _tokens(3, 11, 7)
+    model, rows = small_model(plt_num_loops=3).double(), _tokens(3, 11, 7)
     options = {"max_new_tokens": 12, "do_sample": False, "num_beams": beams, "eos_token_id": None}
     batch = model.generate(**_left_padded(rows), **options)[:, 11:]
     alone = [model.generate(row[None], **options)[0, len(row) :] for row in rows]
@@ -125,14 +101,14 @@ def test_batched_generate_equals_one_by_one(beams: int) -> None:
 def test_sampling_and_several_sequences() -> None:
     torch.manual_seed(0)
     tokens = _tokens(5)[0][None]
-    out = _model().generate(tokens, max_new_tokens=8, do_sample=True, num_return_sequences=3)
+    out = small_model().generate(tokens, max_new_tokens=8, do_sample=True, num_return_sequences=3)
     assert out.shape[0] == 3
     assert len({tuple(row) for row in out.tolist()}) > 1
 
 
 def test_chunked_use_of_the_cache() -> None:
     """A caller may feed a cache in pieces of any size."""
-    model, tokens = _model(plt_num_loops=3).double(), torch.stack(_tokens(20, 20))
+    model, tokens = small_model(plt_num_loops=3).double(), torch.stack(_tokens(20, 20))
     whole = model(tokens).logits
     cache, parts = None, []
     for piece in tokens.split([6, 1, 1, 9, 3], dim=1):
@@ -143,7 +119,7 @@ def test_chunked_use_of_the_cache() -> None:
 
 
 def test_a_packed_row_can_begin_a_new_document_while_decoding() -> None:
-    model, tokens = _model(plt_num_loops=3).double(), torch.stack(_tokens(12))
+    model, tokens = small_model(plt_num_loops=3).double(), torch.stack(_tokens(12))
     positions = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 0, 1, 2, 3, 4]])
     whole = model(tokens, position_ids=positions).logits
     cache, parts = None, []
@@ -160,7 +136,7 @@ def test_a_packed_row_can_begin_a_new_document_while_decoding() -> None:
 
 
 def test_a_sequence_keeps_its_loop_count() -> None:
-    model, tokens = _model(), _tokens(4)[0][None]
+    model, tokens = small_model(), _tokens(4)[0][None]
     cache = model(tokens, use_cache=True).past_key_values
     with pytest.raises(RequestError, match="keeps its loop count"):
         model(tokens[:, :1], past_key_values=cache, num_loops=3)
@@ -169,11 +145,11 @@ def test_a_sequence_keeps_its_loop_count() -> None:
 def test_mask_with_a_hole_is_refused() -> None:
     mask = torch.tensor([[1, 1, 0, 1, 1]])
     with pytest.raises(RequestError, match="hole"):
-        _model()(_tokens(5)[0][None], attention_mask=mask)
+        small_model()(_tokens(5)[0][None], attention_mask=mask)
 
 
 def test_loss_is_cross_entropy_of_the_last_loop() -> None:
-    model, tokens = _model(plt_num_loops=3), torch.stack(_tokens(10, 10))
+    model, tokens = small_model(plt_num_loops=3), torch.stack(_tokens(10, 10))
     labels = tokens.clone()
     labels[:, :3] = -100
     out = model(tokens, labels=labels)
@@ -188,7 +164,7 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
     tokens = torch.stack(_tokens(30, 30))
     gradients = []
     for recompute in (False, True):
-        model = _model(plt_num_loops=3, tie_word_embeddings=True).double().train()
+        model = small_model(plt_num_loops=3, tie_word_embeddings=True).double().train()
         if recompute:
             # transformers renamed it after 5.17.
             name = "activation_checkpointing_enable"
@@ -201,7 +177,7 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
 
 
 def test_save_pretrained_writes_the_released_layout(tmp_path: Path) -> None:
-    model = _model().to(torch.bfloat16)
+    model = small_model().to(torch.bfloat16)
     model.save_pretrained(tmp_path, max_shard_size="20KB")
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     assert set(index["weight_map"]) == set(model.state_dict())
@@ -216,7 +192,7 @@ def test_save_pretrained_writes_the_released_layout(tmp_path: Path) -> None:
 
 
 def test_tied_head_stays_tied(tmp_path: Path) -> None:
-    _model(tie_word_embeddings=True).save_pretrained(tmp_path)
+    small_model(tie_word_embeddings=True).save_pretrained(tmp_path)
     assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert model.lm_head.weight is model.model.embed_tokens.weight
