@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: run test fast check clean
 
 run: .venv/ready  ## a first completion by the bundled model
-	$(BIN)/loopcoder generate --echo --max-tokens 96 "def fibonacci(n):"
+	$(BIN)/loopcoder generate --echo --max-tokens 96 --temperature 0.5 --top-p 0.9 --seed 4 "def fibonacci(n):"
 
 test: check  ## everything, as CI runs it
 	$(BIN)/python -m pytest -n 2
