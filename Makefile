@@ -31,7 +31,7 @@ clean:
 
 .venv/ready: pyproject.toml | .venv/bin/python
 	$(PIP) install --quiet $(TORCH)
-	$(PIP) install --quiet --editable .
+	$(PIP) install --quiet --editable ".[train]"
 	touch $@
 
 .venv/ready-dev: pyproject.toml | .venv/bin/python

@@ -19,6 +19,7 @@ from loopcoder.checkpoint.config_file import parse_config, read_config_json
 from loopcoder.checkpoint.dtypes import FORMATS, dtype_name
 from loopcoder.checkpoint.header import CheckpointHeader, TensorInfo, open_checkpoint
 from loopcoder.errors import CheckpointError
+from loopcoder.model.config import ModelConfig
 from loopcoder.model.plt import PLT
 from loopcoder.model.shapes import tensor_shapes
 
@@ -42,17 +43,26 @@ def load_model(
     """
     values = read_config_json(directory)
     config = parse_config(values, str(Path(directory) / "config.json"))
-    header = open_checkpoint(directory)
-    check_header(header, config)
+    header = checked_header(directory, config)
     target = _auto_dtype(header, values) if dtype == "auto" else torch_dtype(dtype)
-    if config.tie_word_embeddings and HEAD in header.tensors:
-        check_tied_head(header)
     names = list(tensor_shapes(config))
     state = load_state(header, names, target, device=device, check_values=check_values)
     with torch.device("meta"):
         model = PLT(config)
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval()
+
+
+def checked_header(directory: Path | str, config: ModelConfig) -> CheckpointHeader:
+    """The header of a checkpoint that holds exactly the tensors of `config`.
+
+    Raises `CheckpointError` naming the tensor, also for a tied head that is not the embedding.
+    """
+    header = open_checkpoint(directory)
+    check_header(header, config)
+    if config.tie_word_embeddings and HEAD in header.tensors:
+        check_tied_head(header)
+    return header
 
 
 def load_state(

@@ -2,13 +2,15 @@
 
 from transformers import PreTrainedConfig
 
+from loopcoder.checkpoint.config_file import parse_config
 from loopcoder.model.config import MODEL_TYPE, ModelConfig
 
 
 class PLTCoderConfig(PreTrainedConfig):
     """Fields and defaults of LoopCoder-V2's `config.json` (SPEC.md section 1).
 
-    Every field is checked by `ModelConfig`, so an impossible value is a `ConfigError` here too.
+    It is read as `load_model` reads it: what a PLT does not compute, or cannot be, is a
+    `ConfigError` that names the field.
     """
 
     model_type = MODEL_TYPE
@@ -46,9 +48,11 @@ class PLTCoderConfig(PreTrainedConfig):
         if self.eos_token_id is None:
             self.eos_token_id = [2, 75864, 75869]
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
-        self.shape()
+        self.rope_theta = self.shape().rope_theta  # some files nest it in `rope_parameters`
 
     def shape(self) -> ModelConfig:
         """The part that decides the mathematics."""
-        values = {name: getattr(self, name) for name in ModelConfig.field_names()}
-        return ModelConfig.from_mapping(values)
+        values = self.to_dict()
+        # Set by transformers when it quantises while loading; the files are checked without it.
+        values.pop("quantization_config", None)
+        return parse_config(values, "config.json")

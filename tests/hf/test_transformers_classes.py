@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, pipeline
 
 import loopcoder.hf
+from loopcoder.checkpoint.load import load_model
 from loopcoder.errors import CheckpointError, ConfigError, LoopCoderError, RequestError
 from loopcoder.hf import IQuestPLTCoderForCausalLM, PLTCoderConfig
 from loopcoder.model.plt import PLT
@@ -258,6 +259,9 @@ def test_damaged_checkpoints_are_one_error(checkpoint: Path, damage: str) -> Non
         ("plt_num_loops", 0),
         ("head_dim", 7),
         ("vocab_size", "many"),
+        ("attention_bias", True),
+        ("hidden_act", "gelu"),
+        ("rope_scaling", {"rope_type": "yarn", "factor": 4.0}),
     ],
 )
 def test_impossible_configs_name_the_field(checkpoint: Path, field: str, value: object) -> None:
@@ -265,6 +269,28 @@ def test_impossible_configs_name_the_field(checkpoint: Path, field: str, value: 
     (checkpoint / "config.json").write_text(json.dumps({**values, field: value}))
     with pytest.raises(ConfigError, match=field):
         AutoModelForCausalLM.from_pretrained(checkpoint)
+
+
+def test_nested_rope_base_is_read_as_load_model_reads_it(checkpoint: Path) -> None:
+    """transformers 5 writes `rope_parameters`; a base that goes unread gives wrong text."""
+    values = json.loads((checkpoint / "config.json").read_text())
+    del values["rope_theta"]
+    values["rope_parameters"] = {"rope_type": "default", "rope_theta": 123.0}
+    (checkpoint / "config.json").write_text(json.dumps(values))
+    tokens = _tokens(12)[0][None]
+    model = AutoModelForCausalLM.from_pretrained(checkpoint)
+    assert model.config.rope_theta == 123.0
+    expected = load_model(checkpoint)(tokens).logits
+    torch.testing.assert_close(model(tokens).logits, expected, rtol=0, atol=0)
+
+
+def test_tied_head_that_differs_is_refused(tmp_path: Path) -> None:
+    small_model(tie_word_embeddings=True).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"] + 1
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"lm_head\.weight"):
+        AutoModelForCausalLM.from_pretrained(tmp_path)
 
 
 def test_pickles_are_refused(checkpoint: Path) -> None:
