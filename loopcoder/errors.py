@@ -4,6 +4,9 @@ Each message says what was given, what was expected and what to do about it; the
 names the culprit (file, tensor, field, argument) is part of the message.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class LoopCoderError(Exception):
     """Base of every error that the user's input can cause. The command line exits with 2."""
@@ -31,3 +34,13 @@ class DataError(LoopCoderError, ValueError):
 
 class TrainingError(LoopCoderError, RuntimeError):
     """Training cannot start or go on (a loss that is not a number, a checkpoint that is gone)."""
+
+
+@contextmanager
+def file_errors(kind: type[LoopCoderError], advice: str) -> Iterator[None]:
+    """Turn what the system refuses (permission, a full disk, a missing path) into one `kind`."""
+    try:
+        yield
+    except OSError as error:
+        path = error.filename or "the file system"
+        raise kind(f"{path}: {error.strerror or error}; {advice}") from error

@@ -14,7 +14,7 @@ from typing import Any
 
 from loopcoder.checkpoint.config_file import read_json
 from loopcoder.checkpoint.dtypes import FORMATS
-from loopcoder.errors import CheckpointError
+from loopcoder.errors import CheckpointError, file_errors
 from loopcoder.model.shapes import Shape
 
 SINGLE_FILE = "model.safetensors"
@@ -167,8 +167,9 @@ def read_shard(path: Path) -> Iterator[TensorInfo]:
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    advice = "a checkpoint's files must be readable"
+    with file_errors(CheckpointError, advice), path.open("rb") as file:
+        size = path.stat().st_size
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(size - 8, _HEADER_LIMIT):
             raise CheckpointError(

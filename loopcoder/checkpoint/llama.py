@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loopcoder.checkpoint.check import HEAD, check_header
 from loopcoder.checkpoint.config_file import (
     CONFIG_FILE,
     check_plain_decoder,
@@ -20,7 +19,7 @@ from loopcoder.checkpoint.config_file import (
     rope_theta,
 )
 from loopcoder.checkpoint.header import CheckpointHeader, open_checkpoint
-from loopcoder.checkpoint.load import check_tied_head, load_tensor, stored_dtype
+from loopcoder.checkpoint.load import check_tensors, load_tensor, stored_dtype
 from loopcoder.checkpoint.save import companions_of
 from loopcoder.errors import ConfigError
 from loopcoder.model.config import MODEL_TYPE, ModelConfig
@@ -56,9 +55,7 @@ def open_llama(directory: Path) -> LlamaSource:
     header = open_checkpoint(directory)
     kept = {name: info for name, info in header.tensors.items() if not name.endswith(_BUFFER)}
     header = replace(header, tensors=kept)
-    check_header(header, config)
-    if config.tie_word_embeddings and HEAD in kept:
-        check_tied_head(header)
+    check_tensors(header, config)
     return LlamaSource(
         config=config,
         dtypes={name: stored_dtype(header.tensors[name]) for name in tensor_shapes(config)},

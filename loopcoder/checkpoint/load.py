@@ -43,7 +43,8 @@ def load_model(
     """
     values = read_config_json(directory)
     config = parse_config(values, str(Path(directory) / "config.json"))
-    header = checked_header(directory, config)
+    header = open_checkpoint(directory)
+    check_tensors(header, config)
     target = _auto_dtype(header, values) if dtype == "auto" else torch_dtype(dtype)
     names = list(tensor_shapes(config))
     state = load_state(header, names, target, device=device, check_values=check_values)
@@ -53,16 +54,14 @@ def load_model(
     return model.eval()
 
 
-def checked_header(directory: Path | str, config: ModelConfig) -> CheckpointHeader:
-    """The header of a checkpoint that holds exactly the tensors of `config`.
+def check_tensors(header: CheckpointHeader, config: ModelConfig) -> None:
+    """Raise `CheckpointError`, naming the tensor, unless these are exactly those of `config`.
 
-    Raises `CheckpointError` naming the tensor, also for a tied head that is not the embedding.
+    A tied head that is stored all the same must be the embedding, bit for bit.
     """
-    header = open_checkpoint(directory)
     check_header(header, config)
     if config.tie_word_embeddings and HEAD in header.tensors:
-        check_tied_head(header)
-    return header
+        _check_tied_head(header)
 
 
 def load_state(
@@ -153,7 +152,7 @@ def _check_finite(name: str, info: TensorInfo, tensor: Tensor) -> None:
         )
 
 
-def check_tied_head(header: CheckpointHeader) -> None:
+def _check_tied_head(header: CheckpointHeader) -> None:
     """Raise `CheckpointError` unless a head beside a tied embedding is the same, bit for bit."""
     head, embedding = (load_tensor(header.tensors[name]) for name in (HEAD, EMBEDDING))
     if head.dtype != embedding.dtype or not torch.equal(

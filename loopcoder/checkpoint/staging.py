@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from loopcoder.errors import CheckpointError
+from loopcoder.errors import CheckpointError, file_errors
 
 _MARGIN = 64 * 2**20  # bytes kept free for the small files and the file system
 
@@ -25,9 +25,10 @@ def staged_directory(
     """
     directory = Path(os.path.abspath(directory))
     _check_free(directory, force, marker)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    check_disk(directory.parent, nbytes)
-    staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    with file_errors(CheckpointError, "choose a directory that can be written"):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        check_disk(directory.parent, nbytes)
+        staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:
         yield staging
         _make_public(staging)

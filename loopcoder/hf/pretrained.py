@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from loopcoder.checkpoint.load import checked_header, load_state
+from loopcoder.checkpoint.header import open_checkpoint
+from loopcoder.checkpoint.load import check_tensors, load_state
 from loopcoder.checkpoint.locate import locate
 from loopcoder.hf.configuration import PLTCoderConfig
 from loopcoder.model.shapes import tensor_shapes
@@ -33,7 +34,8 @@ def checked_arguments(
             config or directory, return_unused_kwargs=True, **kept
         )
     shape = config.shape()
-    header = checked_header(directory, shape)
+    header = open_checkpoint(directory)
+    check_tensors(header, shape)
     state = load_state(header, list(tensor_shapes(shape)), _wanted_dtype(kept))
     if shape.tie_word_embeddings:
         state["lm_head.weight"] = state["model.embed_tokens.weight"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loopcoder.errors import TrainingError
+from loopcoder.errors import TrainingError, file_errors
 from loopcoder.train.checkpoints import newest_checkpoint, remove_partial
 from loopcoder.train.recipe import FREE
 from loopcoder.train.records import RECIPE_FILE, SUMMARY_FILE, read_json, write_json
@@ -31,7 +31,8 @@ def open_directory(out: Path, record: Mapping[str, Any], *, resume: bool) -> Pat
 def _begin(out: Path, record: Mapping[str, Any]) -> None:
     if out.exists() and not out.is_dir():
         raise TrainingError(f"{out}: is a file; give the name of a directory")
-    out.mkdir(parents=True, exist_ok=True)
+    with file_errors(TrainingError, "choose a directory that can be written"):
+        out.mkdir(parents=True, exist_ok=True)
     # Names with a dot are files that a killed process had not finished.
     if any(not path.name.startswith(".") for path in out.iterdir()):
         raise TrainingError(

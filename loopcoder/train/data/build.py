@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loopcoder.errors import DataError
+from loopcoder.errors import DataError, file_errors
 from loopcoder.train.data import corpus, manifest
 from loopcoder.train.data.dedup import deduplicate
 from loopcoder.train.data.encode import write_shards
@@ -74,8 +74,9 @@ def _all_or_nothing(out: Path, *, force: bool) -> Iterator[Path]:
         if not (out / MANIFEST).is_file():
             raise DataError(f"{out}: is no data directory, --force would lose it; remove it first")
     out = out.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    with file_errors(DataError, "choose a directory that can be written"):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         (work / "new").mkdir()
         yield work / "new"
