@@ -28,6 +28,10 @@ class RequestError(LoopCoderError, ValueError):
     """A prompt or sampling parameter cannot be served; the message names the argument."""
 
 
+class GenerationError(LoopCoderError, ArithmeticError):
+    """The model gave something that is no distribution over tokens (NaN, infinity)."""
+
+
 class DataError(LoopCoderError, ValueError):
     """A corpus, token shard or manifest is unusable; the message names the file."""
 

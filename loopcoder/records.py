@@ -1,4 +1,4 @@
-"""What every measurement says of where it was made (INTERFACE.md, Files). No torch here."""
+"""The machine: what every measurement says of it (INTERFACE.md, Files). No torch here."""
 
 import os
 import platform
@@ -20,6 +20,16 @@ def machine() -> dict[str, Any]:
         "torch": _version("torch"),
         "loopcoder": _version("loopcoder"),
     }
+
+
+def available_bytes() -> int | None:
+    """Memory that could still be used; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(found[0]) * 1024 if found else None
 
 
 def _version(package: str) -> str | None:

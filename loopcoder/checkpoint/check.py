@@ -1,5 +1,6 @@
 """Do the tensors of a checkpoint make the model of its configuration? From headers; no torch."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from loopcoder.checkpoint.dtypes import FORMATS
@@ -12,12 +13,16 @@ HEAD = "lm_head.weight"
 EMBEDDING = "model.embed_tokens.weight"
 
 
-def check_header(header: CheckpointHeader, config: ModelConfig) -> None:
+def check_header(
+    header: CheckpointHeader, config: ModelConfig, *, without: Collection[str] = ()
+) -> None:
     """Raise `CheckpointError` unless `header` holds exactly the tensors of `config`.
 
     A model with a tied head may still carry `lm_head.weight`; `load_model` compares the bytes.
+    `without` names tensors that are stored in another form and checked elsewhere.
     """
-    expected = tensor_shapes(config)
+    shapes = tensor_shapes(config).items()
+    expected = {name: shape for name, shape in shapes if name not in without}
     if config.tie_word_embeddings and HEAD in header.tensors:
         expected[HEAD] = expected[EMBEDDING]
     missing = [name for name in expected if name not in header.tensors]

@@ -1,15 +1,18 @@
 """What a checkpoint is and costs, from its configuration and headers alone. No torch."""
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loopcoder.checkpoint.check import check_header
-from loopcoder.checkpoint.config_file import read_config
-from loopcoder.checkpoint.dtypes import dtype_bytes
+from loopcoder.checkpoint.check import EMBEDDING, check_header
+from loopcoder.checkpoint.config_file import CONFIG_FILE, parse_config, read_config_json
+from loopcoder.checkpoint.dtypes import FORMATS, dtype_bytes
 from loopcoder.checkpoint.header import CheckpointHeader, open_checkpoint
 from loopcoder.checkpoint.locate import locate
+from loopcoder.checkpoint.packed import check_packed
+from loopcoder.checkpoint.quantization import Scheme, check_quantization_config, without_field
 from loopcoder.errors import ModelNotFoundError
 from loopcoder.model import cost
 from loopcoder.model.config import ModelConfig
@@ -18,18 +21,27 @@ from loopcoder.model.presets import PRESETS, preset
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """A model by name: a checkpoint, or (`directory` None) a preset's shape."""
+    """A model by name: a checkpoint, or (`directory` None) a preset's shape.
+
+    `schemes` says which weights are saved quantised, and how.
+    """
 
     name: str
     config: ModelConfig
     directory: Path | None = None
     header: CheckpointHeader | None = None
+    schemes: Mapping[str, Scheme] = field(default_factory=dict)
 
     @property
     def dtype(self) -> str:
-        """torch's name of the format of most weights; bfloat16 for a preset."""
+        """torch's name of the format of most weights; bfloat16 for a preset.
+
+        Of a quantised model, the embedding's: rows, keys and values are in that.
+        """
         if self.header is None:
             return "bfloat16"
+        if self.schemes:
+            return FORMATS[self.header.tensors[EMBEDDING].dtype][0]
         totals = self.header.bytes_by_dtype()
         return max(totals, key=lambda name: totals[name])
 
@@ -43,10 +55,15 @@ def describe(name: str) -> Described:
     except ModelNotFoundError as error:
         presets = ", ".join(sorted(PRESETS))
         raise ModelNotFoundError(f"{error} (and not a preset: {presets})") from error
-    config = read_config(directory)
+    values, where = read_config_json(directory), str(directory / CONFIG_FILE)
+    quantized = check_quantization_config(values, where)
+    config = parse_config(without_field(values) if quantized else values, where)
     header = open_checkpoint(directory)
-    check_header(header, config)
-    return Described(name=name, config=config, directory=directory, header=header)
+    if not quantized:
+        check_header(header, config)
+        return Described(name=name, config=config, directory=directory, header=header)
+    schemes = {name: weight.scheme for name, weight in check_packed(header, config).items()}
+    return Described(name=name, config=config, directory=directory, header=header, schemes=schemes)
 
 
 def as_record(model: Described, context: int) -> dict[str, Any]:
@@ -60,6 +77,7 @@ def as_record(model: Described, context: int) -> dict[str, Any]:
             "tensors": len(model.header.tensors),
             "bytes": model.header.nbytes,
             "bytes_by_dtype": model.header.bytes_by_dtype(),
+            "quantized_matrices": dict(Counter(map(str, model.schemes.values()))),
         }
     own = model.config.plt_num_loops
     return {

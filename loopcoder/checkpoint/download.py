@@ -11,6 +11,7 @@ from typing import Any
 
 from loopcoder.checkpoint.header import open_checkpoint
 from loopcoder.errors import CheckpointError, LoopCoderError, ModelNotFoundError
+from loopcoder.home import cache_home
 
 # Neither code (.py) nor pickles (.bin, .pt): a checkpoint is data.
 PATTERNS = [
@@ -22,11 +23,6 @@ PATTERNS = [
     "README.md",
     "LICENSE*",
 ]
-
-
-def home() -> Path:
-    """Where loopcoder keeps what it fetches: `LOOPCODER_HOME` or `~/.cache/loopcoder`."""
-    return Path(os.environ.get("LOOPCODER_HOME") or "~/.cache/loopcoder").expanduser()
 
 
 def download(
@@ -51,7 +47,7 @@ def download(
         "force_download": force_download,
     }
     if out is None:
-        directory = _snapshot(repo, cache_dir=cache_dir or home() / "hub", **options)
+        directory = _snapshot(repo, cache_dir=cache_dir or cache_home() / "hub", **options)
         _check_complete(repo, directory)
         return directory
     out = Path(os.path.abspath(out))
@@ -74,7 +70,7 @@ def cached(
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    for folder in (cache_dir,) if cache_dir else (home() / "hub", HF_HUB_CACHE):
+    for folder in (cache_dir,) if cache_dir else (cache_home() / "hub", HF_HUB_CACHE):
         try:
             found = Path(
                 snapshot_download(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from loopcoder.checkpoint.config_file import read_config_json
 from loopcoder.checkpoint.dtypes import dtype_name
+from loopcoder.checkpoint.quantization import without_field
 from loopcoder.checkpoint.save import companions_of, plan_shards, planned, write_checkpoint
 from loopcoder.model.config import ModelConfig
 from loopcoder.model.shapes import Shape, tensor_shapes
@@ -47,7 +48,7 @@ def init_checkpoint(
             name, shapes[name], dtype=form, std=config.initializer_range, seed=seed
         ),
         shards=plan_shards(plan, shard_size),
-        base=read_config_json(source) if source is not None else None,
+        base=without_field(read_config_json(source)) if source is not None else None,
         companions=companions_of(source),
         force=force,
     )

@@ -18,6 +18,7 @@ from loopcoder.checkpoint.check import EMBEDDING, HEAD, check_header
 from loopcoder.checkpoint.config_file import parse_config, read_config_json
 from loopcoder.checkpoint.dtypes import FORMATS, dtype_name
 from loopcoder.checkpoint.header import CheckpointHeader, TensorInfo, open_checkpoint
+from loopcoder.checkpoint.quantization import FIELD, Quantization
 from loopcoder.errors import CheckpointError
 from loopcoder.model.config import ModelConfig
 from loopcoder.model.plt import PLT
@@ -31,21 +32,35 @@ def load_model(
     dtype: str | torch.dtype = "auto",
     device: str | torch.device = "cpu",
     check_values: bool = True,
+    quantization: str | Quantization | None = None,
 ) -> PLT:
     """The model in the checkpoint `directory`, in evaluation mode.
 
     `dtype` "auto" keeps the weights' own format (a mixed checkpoint takes that of config.json)
     and maps the files into memory; another format is converted to, at a peak under 1.1 times the
     resulting weights. A tied head shares the embedding. `check_values` reads every weight once to
-    refuse NaN and infinity; without it a mapped model loads in milliseconds.
+    refuse NaN and infinity; without it a mapped model loads in milliseconds. `quantization`
+    "int8" or "int4" quantises while loading (see `loopcoder.checkpoint.quantized`); a checkpoint
+    that was saved quantised is loaded as it is.
 
     Raises `ConfigError` or `CheckpointError`, naming field, file or tensor (SPEC.md section 1).
     """
     values = read_config_json(directory)
+    if quantization is not None or values.get(FIELD) is not None:
+        from loopcoder.checkpoint.quantized import load_quantized  # it builds on this module
+
+        return load_quantized(
+            directory,
+            values,
+            dtype=dtype,
+            device=device,
+            check_values=check_values,
+            quantization=quantization,
+        )
     config = parse_config(values, str(Path(directory) / "config.json"))
     header = open_checkpoint(directory)
     check_tensors(header, config)
-    target = _auto_dtype(header, values) if dtype == "auto" else torch_dtype(dtype)
+    target = auto_dtype(header, values) if dtype == "auto" else torch_dtype(dtype)
     names = list(tensor_shapes(config))
     state = load_state(header, names, target, device=device, check_values=check_values)
     with torch.device("meta"):
@@ -82,7 +97,7 @@ def load_state(
         info = header.tensors[name]
         state[name] = load_tensor(info, dtype, device=device, buffer=buffer)
         if check_values:
-            _check_finite(name, info, state[name])
+            check_finite(name, info, state[name])
     return state
 
 
@@ -101,13 +116,18 @@ def load_tensor(
     target = stored if dtype is None else dtype
     if target != stored and torch.device(device).type == "cpu":
         return _read_converted(info, stored, target, _new_buffer() if buffer is None else buffer)
+    return map_tensor(info).to(device=device, dtype=target)
+
+
+def map_tensor(info: TensorInfo) -> Tensor:
+    """One tensor as it lies in its file, memory-mapped; of any format, packed integers too."""
     try:
         # One handle a tensor costs a header parse, and lets every mapping go with its tensor.
         with safe_open(info.file, framework="pt") as file:
             mapped: Tensor = file.get_tensor(info.key)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{info.file}: {info.key} cannot be read: {error}") from error
-    return mapped.to(device=device, dtype=target)
+    return mapped
 
 
 def _new_buffer() -> Tensor:
@@ -139,7 +159,8 @@ def _read_exactly(file: Any, wanted: memoryview) -> int:
     return done
 
 
-def _check_finite(name: str, info: TensorInfo, tensor: Tensor) -> None:
+def check_finite(name: str, info: TensorInfo, tensor: Tensor) -> None:
+    """Raise `CheckpointError` if a tensor read from `info` holds NaN or infinity."""
     if tensor.numel() == 0:
         return
     low, high = torch.aminmax(tensor)
@@ -175,7 +196,8 @@ def torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
     return found
 
 
-def _auto_dtype(header: CheckpointHeader, config_values: Mapping[str, Any]) -> torch.dtype:
+def auto_dtype(header: CheckpointHeader, config_values: Mapping[str, Any]) -> torch.dtype:
+    """The format of most weights; of several, the one that `config.json` names."""
     totals = header.bytes_by_dtype()
     declared = str(config_values.get("dtype") or config_values.get("torch_dtype") or "")
     if len(totals) > 1 and declared:

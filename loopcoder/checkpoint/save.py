@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from loopcoder.checkpoint.check import HEAD
 from loopcoder.checkpoint.config_file import CONFIG_FILE, config_json, read_config_json, write_json
 from loopcoder.checkpoint.header import INDEX_FILE, SINGLE_FILE, open_checkpoint
+from loopcoder.checkpoint.quantization import without_field
 from loopcoder.checkpoint.staging import staged_directory
 from loopcoder.errors import CheckpointError, ConfigError
 from loopcoder.model.config import ModelConfig
@@ -82,12 +83,14 @@ def write_checkpoint(
     shards: Shards,
     base: Mapping[str, Any] | None = None,
     companions: Callable[[Path], None] | None = None,
+    dtype: torch.dtype | None = None,
     force: bool = False,
 ) -> Path:
     """Write the tensors of `plan`, which `tensor(name)` makes one shard at a time.
 
     `plan` gives formats and shapes and may be on the meta device; at most one shard is in memory.
-    `base` are config fields to keep, `companions` writes tokenizer files and the like.
+    `base` are config fields to keep, `companions` writes tokenizer files and the like. `dtype` is
+    the format that config.json names, that of most bytes unless given.
     """
     directory = Path(directory)
     nbytes = sum(planned.nbytes for planned in plan.values())
@@ -96,7 +99,8 @@ def write_checkpoint(
             _write_shard(staging / file, names, plan, tensor)
         if list(shards) != [SINGLE_FILE]:
             write_json(staging / INDEX_FILE, _index(plan, shards))
-        write_json(staging / CONFIG_FILE, config_json(config, dtype=main_dtype(plan), base=base))
+        name = main_dtype(plan) if dtype is None else _dtype_name(dtype)
+        write_json(staging / CONFIG_FILE, config_json(config, dtype=name, base=base))
         if companions is not None:
             companions(staging)
     return directory
@@ -137,9 +141,13 @@ def main_dtype(plan: Mapping[str, Tensor]) -> str:
     """torch's name of the format that holds most bytes."""
     totals: dict[str, int] = {}
     for value in plan.values():
-        name = str(value.dtype).removeprefix("torch.")
+        name = _dtype_name(value.dtype)
         totals[name] = totals.get(name, 0) + value.nbytes
     return max(totals, key=lambda name: totals[name])
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def companions_of(source: Path | str | None) -> Callable[[Path], None]:
@@ -156,7 +164,7 @@ def companions_of(source: Path | str | None) -> Callable[[Path], None]:
 
 
 def _base(source: Path | str | None) -> dict[str, Any]:
-    return {} if source is None else read_config_json(source)
+    return {} if source is None else without_field(read_config_json(source))
 
 
 def _index(plan: Mapping[str, Tensor], shards: Shards) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`loopcoder bench`: measurements as interleaved pairs."""
+"""`loopcoder bench`: measurements, as medians of interleaved rounds."""
 
 import json
 import sys
@@ -6,99 +6,279 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from loopcoder.errors import RequestError
+from loopcoder.bench import settings
 
 if TYPE_CHECKING:
-    from loopcoder.engine.bench import Case
+    from loopcoder.bench.target import Target
 
-app = typer.Typer(no_args_is_help=True, help="Measure decoding, as medians of interleaved pairs.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Measure decoding, prefill, memory, throughput and overhead, beside other engines.",
+)
+
+Model = Annotated[
+    str | None, typer.Option(help="Bundled name, directory or hub id; loopcoder-nano if unset.")
+]
+Like = Annotated[
+    str | None, typer.Option(help="Instead of --model: a shape, with random weights in memory.")
+]
+Layers = Annotated[int | None, typer.Option(help="With --like: number of layers.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="With --like: change a field: vocab_size=4096.")
+]
+Loops = Annotated[str, typer.Option(help="Loop counts to compare; the first is the base.")]
+Quantization = Annotated[str, typer.Option(help="none, int8, int4, or several: none,int4.")]
+Batch = Annotated[int, typer.Option(help="Sequences at once.")]
+Rounds = Annotated[int, typer.Option(help="Measurements of each case.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; one a core if unset.")]
+Peer = Annotated[
+    str | None,
+    typer.Option(help="Dense engines of the same shape: transformers,vllm,llama.cpp."),
+]
+PeerPython = Annotated[
+    list[str] | None, typer.Option(help="Python in which a peer is installed: vllm=PATH.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command()
 def decode(
-    model: Annotated[
-        str, typer.Option(help="Bundled name, directory or hub id.")
-    ] = "loopcoder-nano",
-    loops: Annotated[
-        str, typer.Option(help="Loop counts to compare; the first is the base.")
-    ] = "1,2",
-    schedule: Annotated[
-        str, typer.Option(help="parallel, serial, or both as parallel,serial.")
-    ] = "parallel",
-    context: Annotated[int, typer.Option(help="Tokens in the cache before timing.")] = 512,
-    rounds: Annotated[int, typer.Option(help="Timed steps of each case.")] = 20,
-    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads; torch's choice if unset.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    model: Model = None,
+    like: Like = None,
+    layers: Layers = None,
+    set_: Set = None,
+    loops: Loops = "1,2",
+    schedule: Annotated[str, typer.Option(help="parallel, serial or both.")] = "parallel",
+    quantization: Quantization = "none",
+    context: Annotated[int, typer.Option(help="Tokens of each sequence before timing.")] = 512,
+    batch: Batch = 1,
+    rounds: Rounds = 20,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    threads: Threads = None,
+    peer: Peer = None,
+    peer_python: PeerPython = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Time of one decode step per loop count.
+    """Time of one decode step, and the bytes of weights that it reads in a second.
 
     Example: loopcoder bench decode --loops 1,2 --schedule parallel,serial
     """
-    cases = _cases(loops, schedule)
-    if rounds < 1 or context < 1:
-        raise RequestError(f"--rounds is {rounds} and --context {context}; both must be at least 1")
-    from loopcoder.engine.bench import ratios, time_decode
-    from loopcoder.engine.llm import LLM
+    counts = settings.numbers("--loops", loops)
+    schedules = settings.words("--schedule", schedule, ("parallel", "serial"))
+    formats = settings.quantizations(quantization)
+    settings.positive(context=context, batch=batch)
+    from loopcoder.bench.plan import Workload, our_cases
 
-    llm = LLM(model, dtype=dtype, device=device, num_threads=threads)
-    for case in cases:
-        llm.model.model.check_loops(case.loops)
-    timings = time_decode(
-        llm.model,
-        cases,
-        context=context,
-        rounds=rounds,
-        report=lambda line: print(line, file=sys.stderr),
+    _compare(
+        _target(model, like, layers, set_),
+        our_cases(counts, formats, schedules=schedules),
+        Workload(kind="decode", sequences=batch, prompt=context),
+        as_json,
+        **_run_options(rounds, dtype, device, threads, peer, peer_python),
     )
-    result = {
-        "machine": _machine(llm.device.type),
-        "model": {"name": model, "context": context, "dtype": _dtype(llm.model)},
-        "rows": [timing.row() for timing in timings],
-        "ratios": ratios(timings),
+
+
+@app.command()
+def prefill(
+    model: Model = None,
+    like: Like = None,
+    layers: Layers = None,
+    set_: Set = None,
+    loops: Loops = "1,2",
+    schedule: Annotated[
+        str, typer.Option(help="Later loops on the tail that matters, or in full: tail,full.")
+    ] = "tail",
+    quantization: Quantization = "none",
+    tokens: Annotated[
+        int | None, typer.Option(help="Length of the prompt; 4096 if unset, or what fits.")
+    ] = None,
+    rounds: Rounds = 5,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    threads: Threads = None,
+    peer: Peer = None,
+    peer_python: PeerPython = None,
+    as_json: AsJson = False,
+) -> None:
+    """Time from a prompt to its first token.
+
+    Example: loopcoder bench prefill --tokens 256 --schedule tail,full
+    """
+    counts = settings.numbers("--loops", loops)
+    prefills = settings.words("--schedule", schedule, ("tail", "full"))
+    formats = settings.quantizations(quantization)
+    target = _target(model, like, layers, set_)
+    if tokens is None:
+        tokens = min(4096, target.config.max_position_embeddings - 2)
+    settings.positive(tokens=tokens)
+    from loopcoder.bench.plan import Workload, our_cases
+
+    _compare(
+        target,
+        our_cases(counts, formats, prefills=prefills),
+        Workload(kind="prefill", prompt=tokens),
+        as_json,
+        **_run_options(rounds, dtype, device, threads, peer, peer_python),
+    )
+
+
+@app.command()
+def throughput(
+    model: Model = None,
+    like: Like = None,
+    layers: Layers = None,
+    set_: Set = None,
+    loops: Loops = "1,2",
+    schedule: Annotated[str, typer.Option(help="parallel, serial or both.")] = "parallel",
+    quantization: Quantization = "none",
+    sequences: Annotated[int, typer.Option(help="Prompts that arrive together.")] = 8,
+    prompt_tokens: Annotated[int, typer.Option(help="Length of each prompt.")] = 128,
+    output_tokens: Annotated[int, typer.Option(help="Tokens written for each.")] = 64,
+    rounds: Rounds = 3,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    threads: Threads = None,
+    peer: Peer = None,
+    peer_python: PeerPython = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tokens written in a second for several prompts at once, reading them included.
+
+    Example: loopcoder bench throughput --sequences 4 --prompt-tokens 32 --output-tokens 16
+    """
+    counts = settings.numbers("--loops", loops)
+    schedules = settings.words("--schedule", schedule, ("parallel", "serial"))
+    formats = settings.quantizations(quantization)
+    settings.positive(sequences=sequences, prompt_tokens=prompt_tokens, output_tokens=output_tokens)
+    from loopcoder.bench.plan import Workload, our_cases
+
+    _compare(
+        _target(model, like, layers, set_),
+        our_cases(counts, formats, schedules=schedules),
+        Workload(
+            kind="throughput", sequences=sequences, prompt=prompt_tokens, output=output_tokens
+        ),
+        as_json,
+        **_run_options(rounds, dtype, device, threads, peer, peer_python),
+    )
+
+
+@app.command()
+def memory(
+    model: Model = None,
+    like: Like = None,
+    layers: Layers = None,
+    set_: Set = None,
+    loops: Loops = "1,2",
+    context: Annotated[
+        str | None, typer.Option(help="Tokens in memory, such as 512,4500, its value if unset.")
+    ] = None,
+    batch: Batch = 1,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bytes of keys, values and carried states in the running engine, beside the formulas.
+
+    Example: loopcoder bench memory --loops 1,2,4 --context 256
+    """
+    counts = settings.numbers("--loops", loops)
+    target = _target(model, like, layers, set_)
+    room = target.config.max_position_embeddings - 2
+    contexts = tuple(c for c in (512, 4500) if c <= room) or (room,)
+    if context is not None:
+        contexts = settings.numbers("--context", context)
+    settings.positive(batch=batch)
+    from loopcoder.bench.run import inspect_memory
+
+    result = inspect_memory(
+        target,
+        loops=counts,
+        contexts=contexts,
+        sequences=batch,
+        dtype=settings.float_format(dtype),
+        device=device,
+        threads=settings.thread_count(threads),
+        report=_report,
+    )
+    _print(result, as_json)
+
+
+@app.command()
+def overhead(
+    loops: Loops = "2",
+    sequences: Annotated[int, typer.Option(help="Sequences that decode together.")] = 16,
+    context: Annotated[int, typer.Option(help="Tokens of each sequence before timing.")] = 64,
+    rounds: Annotated[int, typer.Option(help="Timed steps.")] = 200,
+    dtype: Dtype = "float32",
+    threads: Threads = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Time of a decode step beside the model, on a model of 1 M parameters; CPU only.
+
+    Example: loopcoder bench overhead --sequences 16
+    """
+    counts = settings.numbers("--loops", loops)
+    settings.positive(sequences=sequences, context=context, rounds=rounds)
+    from loopcoder.bench.run import time_overhead
+
+    result = time_overhead(
+        loops=counts,
+        sequences=sequences,
+        context=context,
+        steps=rounds,
+        dtype=settings.float_format(dtype),
+        threads=settings.thread_count(threads),
+    )
+    _print(result, as_json)
+
+
+def _target(
+    model: str | None, like: str | None, layers: int | None, changes: list[str] | None
+) -> "Target":
+    from loopcoder.bench.target import find_target
+
+    return find_target(model, like, layers, changes or ())
+
+
+def _run_options(
+    rounds: int,
+    dtype: str,
+    device: str,
+    threads: int | None,
+    peer: str | None,
+    peer_python: list[str] | None,
+) -> dict[str, Any]:
+    """The options of every comparison, checked."""
+    settings.positive(rounds=rounds)
+    return {
+        "rounds": rounds,
+        "dtype": settings.float_format(dtype),
+        "device": device,
+        "threads": settings.thread_count(threads),
+        "peers": settings.peers(peer),
+        "pythons": settings.peer_pythons(peer_python or []),
     }
-    sys.stdout.write(json.dumps(result, indent=2) + "\n" if as_json else _table(result))
 
 
-def _cases(loops: str, schedules: str) -> "list[Case]":
-    from loopcoder.engine.bench import Case
+def _compare(target: "Target", cases: Any, work: Any, as_json: bool, **options: Any) -> None:
+    from loopcoder.bench.run import compare
 
-    try:
-        counts = [int(count) for count in loops.split(",")]
-    except ValueError as error:
-        raise RequestError(f"--loops is {loops!r}; give numbers such as 1,2") from error
-    names = schedules.split(",")
-    unknown = [name for name in names if name not in ("parallel", "serial")]
-    if unknown:
-        raise RequestError(f"--schedule has {unknown[0]!r}; it can be parallel, serial or both")
-    # One loop is the same step in either schedule, so it is timed once.
-    return [Case(loops=n, schedule=s) for n in counts for s in (names if n > 1 else names[:1])]
+    _print(compare(target, cases, work, report=_report, **options), as_json)
 
 
-def _machine(device: str) -> dict[str, Any]:
-    import torch
-
-    from loopcoder.records import machine
-
-    gpu = torch.cuda.get_device_name() if device == "cuda" else None
-    return {**machine(), "threads": torch.get_num_threads(), "gpu": gpu}
+def _report(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
-def _dtype(model: Any) -> str:
-    return str(model.lm_head.weight.dtype).removeprefix("torch.")
+def _print(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(result, indent=2) + "\n")
+        return
+    from loopcoder.bench.tables import show
 
-
-def _table(result: dict[str, Any]) -> str:
-    lines = [f"{'case':<14}{'median ms':>11}{'p10':>9}{'p90':>9}{'tokens/s':>11}{'n':>5}"]
-    for row in result["rows"]:
-        times = (1000 * row[key] for key in ("median_s", "p10_s", "p90_s"))
-        middle, low, high = times
-        lines.append(
-            f"{row['case']:<14}{middle:>11.2f}{low:>9.2f}{high:>9.2f}"
-            f"{row['tokens_per_s']:>11.1f}{row['n']:>5}"
-        )
-    lines += [f"{pair}: {ratio:.3f}" for pair, ratio in result["ratios"].items()]
-    return "\n".join(lines) + "\n"
+    show(result)

@@ -23,6 +23,9 @@ def chat(
     top_p: Annotated[float, typer.Option(help="Sample from the likeliest p of the mass.")] = 1.0,
     seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None,
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    quantization: Annotated[
+        str | None, typer.Option(help="int8 or int4: keep weights in so many bits.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[
         int | None, typer.Option(help="CPU threads; torch's choice if unset.")
@@ -36,7 +39,15 @@ def chat(
     from loopcoder.types import SamplingParams
 
     params = SamplingParams(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
-    llm = LLM(model, dtype=dtype, device=device, loops=loops, num_threads=threads)
+    llm = LLM(
+        model,
+        dtype=dtype,
+        quantization=quantization,
+        device=device,
+        max_num_seqs=1,
+        loops=loops,
+        num_threads=threads,
+    )
     messages = [{"role": "system", "content": system}] if system else []
     while line := _ask():
         messages.append({"role": "user", "content": line})

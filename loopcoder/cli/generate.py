@@ -36,6 +36,9 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="Stop before this text.")] = None,
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    quantization: Annotated[
+        str | None, typer.Option(help="int8 or int4: keep weights in so many bits.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[
         int | None, typer.Option(help="CPU threads; torch's choice if unset.")
@@ -64,7 +67,15 @@ def generate(
     )
     from loopcoder.engine.llm import LLM
 
-    llm = LLM(model, dtype=dtype, device=device, loops=loops, num_threads=threads)
+    llm = LLM(
+        model,
+        dtype=dtype,
+        quantization=quantization,
+        device=device,
+        max_num_seqs=1,
+        loops=loops,
+        num_threads=threads,
+    )
     if echo and not as_json:
         sys.stdout.write(text)
     result = _run(llm, text, params, show=stream and not as_json)

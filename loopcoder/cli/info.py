@@ -87,7 +87,11 @@ def _facts(record: dict[str, Any]) -> list[tuple[str, str]]:
     formats = ", ".join(
         f"{name} {_amount(size, 'B')}" for name, size in record["bytes_by_dtype"].items()
     )
-    return [*facts, ("files", f"{len(record['files'])}: {formats}")]
+    facts.append(("files", f"{len(record['files'])}: {formats}"))
+    if record["quantized_matrices"]:
+        kinds = (f"{count} as {kind}" for kind, count in record["quantized_matrices"].items())
+        facts.append(("quantised", "matrices: " + ", ".join(kinds)))
+    return facts
 
 
 def _head(config: dict[str, Any]) -> str:

@@ -17,6 +17,8 @@ from loopcoder.cli.download import download
 from loopcoder.cli.generate import generate
 from loopcoder.cli.info import info
 from loopcoder.cli.init import init
+from loopcoder.cli.perplexity import perplexity
+from loopcoder.cli.quantize import quantize
 from loopcoder.cli.train import train
 from loopcoder.errors import LoopCoderError
 
@@ -45,7 +47,7 @@ def options(
     """Run, train and dissect looped language models."""
 
 
-COMMANDS = (generate, chat, info, init, convert, download, train)
+COMMANDS = (generate, chat, info, init, convert, quantize, perplexity, download, train)
 for _command in COMMANDS:
     app.command()(_command)
 app.add_typer(data.app, name="data")

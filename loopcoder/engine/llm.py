@@ -1,9 +1,8 @@
 """`LLM`: a checkpoint, and text out of it."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -11,32 +10,28 @@ import torch
 from loopcoder.checkpoint.load import load_model
 from loopcoder.checkpoint.locate import locate
 from loopcoder.checkpoint.tokenizer import end_token_ids, load_tokenizer
-from loopcoder.engine.decode import decode
-from loopcoder.engine.text import TextStream
-from loopcoder.errors import RequestError
-from loopcoder.types import CompletionOutput, RequestOutput, SamplingParams, StreamEvent
-
-Prompt = str | Sequence[int]
-Message = Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Request:
-    prompt: str | None
-    token_ids: list[int]
-    params: SamplingParams
-    limit: int
+from loopcoder.engine.build import EngineSettings, build_engine
+from loopcoder.engine.core import Update
+from loopcoder.engine.device import usable_device
+from loopcoder.engine.prompts import Message, Prompt, PromptReader, as_params, as_prompts
+from loopcoder.engine.sequence import Request
+from loopcoder.errors import GenerationError, RequestError
+from loopcoder.model.products import fuse
+from loopcoder.types import RequestOutput, SamplingParams, StreamEvent
 
 
 class LLM:
-    """A model that answers prompts, one at a time (names are vLLM's; INTERFACE.md).
+    """A model that answers many prompts at once (names are vLLM's; INTERFACE.md).
 
     `model` is a bundled name, a directory or a hub id. `dtype` is auto, float32 or bfloat16;
-    `device` auto takes the GPU if there is one. `loops` replaces the model's own loop count;
-    `num_threads` sets torch's threads for the whole process. `schedule` "serial" runs the loops of
-    a token one after another: the same text, and the yardstick for speed.
+    `quantization` int8 or int4 keeps the weights of linears in 8 or 4 bits; `device` auto takes the
+    GPU if there is one. `loops` replaces the model's own loop count; `num_threads` sets torch's
+    threads for the whole process. `schedule` "serial" runs the loops of a token one after
+    another, `prefill` "full" all loops on all of a prompt: the same text, and the yardsticks for
+    speed. The other arguments are those of `EngineSettings`.
 
-    Raises `LoopCoderError` for a checkpoint or argument that cannot be used.
+    Not for several threads at once. Raises `LoopCoderError` for a checkpoint or argument that
+    cannot be used.
     """
 
     def __init__(
@@ -44,147 +39,144 @@ class LLM:
         model: str | os.PathLike[str],
         *,
         dtype: str = "auto",
+        quantization: str | None = None,
         device: str = "auto",
+        max_num_seqs: int = 16,
         max_model_len: int | None = None,
         loops: int | None = None,
         num_threads: int | None = None,
         schedule: Literal["parallel", "serial"] = "parallel",
+        prefill: Literal["tail", "full"] = "tail",
+        max_num_batched_tokens: int | None = None,
+        kv_cache_memory_bytes: int | None = None,
+        enable_prefix_caching: bool = True,
     ) -> None:
-        if schedule not in ("parallel", "serial"):
-            raise RequestError(f"schedule is {schedule!r}; it must be 'parallel' or 'serial'")
+        settings = EngineSettings(
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=max_num_batched_tokens,
+            kv_cache_memory_bytes=kv_cache_memory_bytes,
+            enable_prefix_caching=enable_prefix_caching,
+            schedule=schedule,
+            prefill=prefill,
+        )
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         directory = locate(model)
-        self.device = _device(device)
-        self.model = load_model(directory, dtype=dtype, device=self.device)
+        self.device = usable_device(device)
+        self.model = load_model(
+            directory, dtype=dtype, device=self.device, quantization=quantization
+        )
+        fuse(self.model)
         self.tokenizer = load_tokenizer(directory)
         self.end_token_ids = end_token_ids(directory, self.tokenizer)
         self.loops = self.model.model.check_loops(loops)
         self.max_model_len = _max_model_len(
             max_model_len, self.model.config.max_position_embeddings
         )
-        self._together = schedule == "parallel"
+        self._reader = PromptReader(
+            self.model.model, self.tokenizer, max_model_len=self.max_model_len, loops=self.loops
+        )
+        self.engine = build_engine(
+            self.model,
+            settings,
+            max_model_len=self.max_model_len,
+            loops=self.loops,
+            end_token_ids=self.end_token_ids,
+            tokenizer=self.tokenizer,
+        )
+        self._mail: dict[str, deque[Update]] = {}
 
     def generate(
         self,
         prompts: Prompt | Sequence[Prompt],
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
     ) -> list[RequestOutput]:
-        """Complete each prompt (text or token ids), with one set of parameters or one each."""
-        several = _as_prompts(prompts)
-        each = _as_params(sampling_params, len(several))
-        requests = [self._request(p, params) for p, params in zip(several, each, strict=True)]
-        return [self._complete(request) for request in requests]
+        """Complete each prompt (text or token ids), with one set of parameters or one each.
+
+        All of them run together; bad input raises before any does. A sequence for which the model
+        gives no numbers (NaN) ends with finish_reason "error", the others go on.
+        """
+        several = as_prompts(prompts)
+        each = as_params(sampling_params, len(several))
+        requests = [self._checked(p, params) for p, params in zip(several, each, strict=True)]
+        outputs: dict[str, RequestOutput] = {}
+        try:
+            for request in requests:
+                self._add(request)
+            for request in requests:
+                for update in self._updates(request.request_id):
+                    if update.output is not None:
+                        outputs[request.request_id] = update.output
+        finally:
+            for request in requests:
+                self._drop(request.request_id)
+        return [outputs[request.request_id] for request in requests]
 
     def stream(
         self, prompt: Prompt, sampling_params: SamplingParams | None = None
     ) -> Iterator[StreamEvent]:
-        """Complete one prompt, an event for each token. Bad input raises here, not later."""
-        request = self._request(prompt, sampling_params or SamplingParams())
-        return self._events(request)
+        """Complete one prompt, an event for each token. Bad input raises here, not later.
+
+        Several streams may be read in turn; each step serves all of them. Closing the iterator
+        stops the work. Raises `GenerationError` where the model gives no numbers (NaN).
+        """
+        return self._stream(self._checked(prompt, sampling_params or SamplingParams()))
+
+    def _stream(self, request: Request) -> Iterator[StreamEvent]:
+        try:
+            self._add(request)
+            for update in self._updates(request.request_id):
+                if update.event is None:
+                    raise GenerationError(
+                        "the model's logits are not numbers (NaN or infinite) after this prompt; "
+                        "check the weights, or try dtype='float32'"
+                    )
+                yield update.event
+        finally:
+            self._drop(request.request_id)
 
     def chat(
         self, messages: Sequence[Message], sampling_params: SamplingParams | None = None
     ) -> RequestOutput:
         """Answer a conversation of `{"role", "content"}` messages with the chat template."""
-        request = self._request(self.chat_tokens(messages), sampling_params or SamplingParams())
-        return self._complete(request)
-
-    def chat_tokens(self, messages: Sequence[Message]) -> list[int]:
-        """The conversation as token ids, up to where the answer begins."""
-        if self.tokenizer is None or not self.tokenizer.chat_template:
-            raise RequestError(
-                "this checkpoint has no chat template; use generate(), or a model tuned for chat"
-            )
-        encoded: Any = self.tokenizer.apply_chat_template(
-            [dict(message) for message in messages],
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-        )
-        return list(encoded["input_ids"])
-
-    def _request(self, prompt: Prompt, params: SamplingParams) -> _Request:
-        params = params if params.loops else replace(params, loops=self.loops)
-        self.model.model.check_loops(params.loops)
-        token_ids = self.encode(prompt)
-        room = self.max_model_len - len(token_ids)
-        if room < 1:
-            raise RequestError(
-                f"the prompt has {len(token_ids)} tokens and max_model_len is "
-                f"{self.max_model_len}; shorten the prompt to {self.max_model_len - 1} or fewer"
-            )
-        if params.stop and self.tokenizer is None:
-            raise RequestError("stop strings need a tokenizer, and this checkpoint has none")
-        return _Request(
-            prompt=prompt if isinstance(prompt, str) else None,
-            token_ids=token_ids,
-            params=params,
-            limit=min(params.max_tokens, room),
-        )
+        return self.generate([self.chat_tokens(messages)], sampling_params)[0]
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt, checked against the vocabulary."""
-        if isinstance(prompt, str):
-            if self.tokenizer is None:
-                raise RequestError("this checkpoint has no tokenizer; give the prompt as token ids")
-            token_ids = list(self.tokenizer(prompt)["input_ids"])
-            bos = self.tokenizer.bos_token_id
-            token_ids = token_ids or ([] if bos is None else [bos])
-        else:
-            token_ids = list(prompt)
-        vocabulary = self.model.config.vocab_size
-        outside = [t for t in token_ids if not 0 <= t < vocabulary]
-        if outside:
-            raise RequestError(f"token id {outside[0]} is outside the vocabulary of {vocabulary}")
-        if not token_ids:
-            raise RequestError("the prompt is empty; give at least one token")
-        return token_ids
+        return self._reader.encode(prompt)
 
-    def _events(self, request: _Request) -> Iterator[StreamEvent]:
-        params = request.params
-        ends = set(params.stop_token_ids) | (set() if params.ignore_eos else self.end_token_ids)
-        text = (
-            TextStream(self.tokenizer, request.token_ids, params.stop) if self.tokenizer else None
-        )
-        tokens = decode(self.model, request.token_ids, params, together=self._together)
-        with closing(tokens):
-            for count, token_id in enumerate(tokens, start=1):
-                piece = text.push(token_id) if text and token_id not in ends else ""
-                reason = None
-                if token_id in ends or (text and text.stopped):
-                    reason = "stop"
-                elif count == request.limit:
-                    reason = "length"
-                if reason and text:
-                    piece += text.flush()
-                yield StreamEvent(token_id=token_id, text=piece, finish_reason=reason)
-                if reason:
-                    return
+    def chat_tokens(self, messages: Sequence[Message]) -> list[int]:
+        """The conversation as token ids, up to where the answer begins."""
+        return self._reader.chat_tokens(messages)
 
-    def _complete(self, request: _Request) -> RequestOutput:
-        events = list(self._events(request))
-        output = CompletionOutput(
-            index=0,
-            text="".join(event.text for event in events) if self.tokenizer else None,
-            token_ids=[event.token_id for event in events],
-            finish_reason=events[-1].finish_reason,
-        )
-        return RequestOutput(
-            prompt=request.prompt, prompt_token_ids=request.token_ids, outputs=[output]
-        )
+    def stats(self) -> dict[str, Any]:
+        """Counters: steps, rows and prefill rows by loop, tokens, KV bytes, prefix hits."""
+        return self.engine.stats()
 
+    def _checked(self, prompt: Prompt, params: SamplingParams) -> Request:
+        request = self._reader.request(prompt, params)
+        self.engine.check(request)
+        return request
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise RequestError(f"device is {name!r}, which cannot be used here: {reason}") from error
-    return device
+    def _add(self, request: Request) -> None:
+        self._mail[request.request_id] = deque()
+        self.engine.add(request)
+
+    def _updates(self, request_id: str) -> Iterator[Update]:
+        """A request's updates, stepping the engine (for everyone) whenever there are none."""
+        mail = self._mail[request_id]
+        finished = False
+        while not finished:
+            while not mail:
+                for update in self.engine.step():
+                    self._mail[update.request_id].append(update)
+            update = mail.popleft()
+            finished = update.output is not None
+            yield update
+
+    def _drop(self, request_id: str) -> None:
+        self.engine.abort(request_id)
+        self._mail.pop(request_id, None)
 
 
 def _max_model_len(asked: int | None, positions: int) -> int:
@@ -196,21 +188,3 @@ def _max_model_len(asked: int | None, positions: int) -> int:
             f"{positions}"
         )
     return asked
-
-
-def _as_prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
-    if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
-        return [prompts]  # type: ignore[list-item]  # the test above tells one from several
-    return list(prompts)  # type: ignore[arg-type]
-
-
-def _as_params(
-    params: SamplingParams | Sequence[SamplingParams] | None, count: int
-) -> list[SamplingParams]:
-    if params is None:
-        params = SamplingParams()
-    if isinstance(params, SamplingParams):
-        return [params] * count
-    if len(params) != count:
-        raise RequestError(f"{len(params)} sampling parameters for {count} prompts; give one each")
-    return list(params)

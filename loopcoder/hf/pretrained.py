@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import GenerationConfig
 
+from loopcoder.checkpoint.config_file import CONFIG_FILE, read_config_json
 from loopcoder.checkpoint.header import open_checkpoint
 from loopcoder.checkpoint.load import check_tensors, load_state
 from loopcoder.checkpoint.locate import locate
+from loopcoder.checkpoint.quantization import check_quantization_config
 from loopcoder.hf.configuration import PLTCoderConfig
 from loopcoder.model.shapes import tensor_shapes
 
@@ -33,13 +36,25 @@ def checked_arguments(
         config, kept = PLTCoderConfig.from_pretrained(
             config or directory, return_unused_kwargs=True, **kept
         )
+    state = _state(directory, config, _wanted_dtype(kept))
+    return directory, {**kept, "config": config, "state_dict": state}
+
+
+def _state(directory: Path, config: PLTCoderConfig, dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """Float weights by name; those that were saved quantised as what they stand for."""
+    values = read_config_json(directory)
+    if check_quantization_config(values, str(directory / CONFIG_FILE)):
+        from loopcoder.checkpoint.quantized import dequantized_state
+
+        del config.quantization_config  # the model holds plain weights from here on
+        return dequantized_state(directory, values, dtype)
     shape = config.shape()
     header = open_checkpoint(directory)
     check_tensors(header, shape)
-    state = load_state(header, list(tensor_shapes(shape)), _wanted_dtype(kept))
+    state = load_state(header, list(tensor_shapes(shape)), dtype)
     if shape.tie_word_embeddings:
         state["lm_head.weight"] = state["model.embed_tokens.weight"]
-    return directory, {**kept, "config": config, "state_dict": state}
+    return state
 
 
 def read_generation_config(directory: Path) -> GenerationConfig | None:

@@ -109,7 +109,8 @@ def prefill_flops(
     """A prompt of `tokens` tokens, and the logits of its last position (section 3).
 
     With `tail`, loop r >= 2 runs on as many of the last tokens as each layer needs
-    (`tail_rows`); without, every loop runs on all of them. Loop 1 always does.
+    (`tail_rows`), and loop 1 on all of them up to the last layer's keys and values, of whose
+    output no more than the tail is needed. Without, every loop runs on all tokens in all layers.
     """
     R = config.plt_num_loops if loops is None else loops
     flops = _head(config, 1)
@@ -118,6 +119,7 @@ def prefill_flops(
             rows_in = rows_out = tokens
             if tail and loop > 1:
                 rows_in = min(tokens, tail_rows(config, R, loop, layer))
+            if tail and (loop > 1 or layer == config.num_hidden_layers - 1):
                 rows_out = min(tokens, tail_rows(config, R, loop, layer + 1))
             flops += _layer(config, loop, tokens, rows_in=rows_in, rows_out=rows_out)
     return flops
@@ -145,10 +147,11 @@ def training_flops(
 
 
 def tail_rows(config: ModelConfig, loops: int, loop: int, layer: int) -> int:
-    """Last tokens that loop `loop` >= 2 (1-based) must have exact before layer `layer` (0-based).
+    """Last tokens that loop `loop` (1-based) must have exact before layer `layer` (0-based).
 
-    `layer` = L asks for its output. Each layer reaches W - 1 tokens back, and loop r is read by
-    loop r + 1 shifted by one token, so the needs add up from the last loop's last position.
+    `layer` = L asks for its output; before that, loop 1 needs all tokens. Each layer reaches W - 1
+    tokens back, and loop r is read by loop r + 1 shifted by one token, so the needs add up from the
+    last loop's last position.
     """
     reach = config.plt_window_size[0]
     L = config.num_hidden_layers

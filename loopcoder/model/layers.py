@@ -4,7 +4,9 @@ The only implementation of the layer's mathematics: training, prefill and decodi
 rows they pass and in the `KVView` behind the attention, not in this file.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,17 +15,31 @@ from torch.nn.functional import silu
 from loopcoder.model.config import ModelConfig
 from loopcoder.types import KVView
 
+if TYPE_CHECKING:
+    from loopcoder.model.products import FusedLinears
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
     """What a layer must know of its rows: RoPE angles, and where the later loops begin.
 
-    Rows of loop 1 come first; rows `later:` belong to loops 2 and up.
+    Rows of loop 1 come first; rows `later:` belong to loops 2 and up. `kept` names, by layer, the
+    rows that go on once the layer has written their keys and values (all, where it names none):
+    in prefill the later loops need fewer rows layer by layer (SPEC.md section 3).
     """
 
     cos_NK: Tensor
     sin_NK: Tensor
     later: int
+    kept: Mapping[int, "Kept"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """Rows that go on, as indices into the rows before, and their own description."""
+
+    index_N: Tensor
+    rows: Rows
 
 
 def rope_rows(position_N: Tensor, config: ModelConfig, dtype: torch.dtype, later: int) -> Rows:
@@ -83,21 +99,30 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(D, G * K, bias=False)
         self.v_proj = nn.Linear(D, G * K, bias=False)
         self.o_proj = nn.Linear(H * K, D, bias=False)
+        self.qkv: FusedLinears | None = None  # stands for the first three in a prepared model
         if config.plt_num_loops > 1:
             gate = HiddenStateGate if config.plt_gate_use_hidden_states else QueryGate
             self.plt_gate = gate(config)
 
-    def forward(self, n_ND: Tensor, residual_ND: Tensor, rows: Rows, kv: KVView) -> Tensor:
-        """Rows after `input_layernorm`, and before it for the gate: [N, D]."""
+    def write(self, n_ND: Tensor, rows: Rows, kv: KVView) -> Tensor:
+        """Keys and values of the rows after `input_layernorm`; returns their queries, [N, H, K]."""
         per_head = (-1, self.head_dim)
-        q_NHK = apply_rope(self.q_proj(n_ND).unflatten(-1, per_head), rows)
-        k_NGK = apply_rope(self.k_proj(n_ND).unflatten(-1, per_head), rows)
-        kv.write(self.index, k_NGK, self.v_proj(n_ND).unflatten(-1, per_head))
+        q_NHK, k_NGK, v_NGK = (part.unflatten(-1, per_head) for part in self._project(n_ND))
+        kv.write(self.index, apply_rope(k_NGK, rows), v_NGK)
+        return apply_rope(q_NHK, rows)
+
+    def forward(self, q_NHK: Tensor, residual_ND: Tensor, rows: Rows, kv: KVView) -> Tensor:
+        """Queries, and the rows before `input_layernorm` for the gate: [N, D]."""
         y_NHK = kv.attend_global(self.index, q_NHK)
         if rows.later < q_NHK.shape[0]:
             y_NHK = self._mix_local(y_NHK, q_NHK, residual_ND, rows.later, kv)
         projected: Tensor = self.o_proj(y_NHK.flatten(1))
         return projected
+
+    def _project(self, n_ND: Tensor) -> tuple[Tensor, ...]:
+        if self.qkv is not None:
+            return self.qkv(n_ND)
+        return self.q_proj(n_ND), self.k_proj(n_ND), self.v_proj(n_ND)
 
     def _mix_local(
         self, y_NHK: Tensor, q_NHK: Tensor, residual_ND: Tensor, later: int, kv: KVView
@@ -118,11 +143,18 @@ class MLP(nn.Module):
         self.gate_proj = nn.Linear(D, F, bias=False)
         self.up_proj = nn.Linear(D, F, bias=False)
         self.down_proj = nn.Linear(F, D, bias=False)
+        self.gate_up: FusedLinears | None = None  # stands for the first two in a prepared model
 
     def forward(self, n_ND: Tensor) -> Tensor:
         """[N, D] to [N, D]."""
-        projected: Tensor = self.down_proj(silu(self.gate_proj(n_ND)) * self.up_proj(n_ND))
+        gate_NF, up_NF = self._project(n_ND)
+        projected: Tensor = self.down_proj(silu(gate_NF) * up_NF)
         return projected
+
+    def _project(self, n_ND: Tensor) -> tuple[Tensor, ...]:
+        if self.gate_up is not None:
+            return self.gate_up(n_ND)
+        return self.gate_proj(n_ND), self.up_proj(n_ND)
 
 
 class Layer(nn.Module):
@@ -137,7 +169,11 @@ class Layer(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x_ND: Tensor, rows: Rows, kv: KVView) -> Tensor:
-        """[N, D] to [N, D]."""
-        x_ND = x_ND + self.self_attn(self.input_layernorm(x_ND), x_ND, rows, kv)
+        """[N, D] to [N, D], or to fewer rows where `rows.kept` says so."""
+        q_NHK = self.self_attn.write(self.input_layernorm(x_ND), rows, kv)
+        kept = rows.kept.get(self.self_attn.index)
+        if kept is not None:
+            x_ND, q_NHK, rows = x_ND[kept.index_N], q_NHK[kept.index_N], kept.rows
+        x_ND = x_ND + self.self_attn(q_NHK, x_ND, rows, kv)
         out_ND: Tensor = x_ND + self.mlp(self.post_attention_layernorm(x_ND))
         return out_ND

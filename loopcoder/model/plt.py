@@ -99,13 +99,14 @@ class PLTModel(nn.Module):
         return rope_rows(position_N, self.shape, dtype, later)
 
     def run_layers(self, x_ND: Tensor, rows: Rows, kv: KVView) -> LoopState:
-        """Pass rows through all layers and the final norm."""
+        """Pass rows through all layers and the final norm; those that `rows.kept` drops end."""
         recompute = self.gradient_checkpointing and self.training
-        for layer in self.layers:
+        for index, layer in enumerate(self.layers):
             if recompute and self._gradient_checkpointing_func is not None:
                 x_ND = self._gradient_checkpointing_func(layer.__call__, x_ND, rows, kv)
             else:
                 x_ND = layer(x_ND, rows, kv)
+            rows = rows.kept[index].rows if index in rows.kept else rows
         return LoopState(u=x_ND, h=self.norm(x_ND))
 
     def handed_on(self, state: LoopState) -> Tensor:

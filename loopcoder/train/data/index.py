@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loopcoder.errors import DataError
+from loopcoder.home import cache_home
 
 if TYPE_CHECKING:
     from unearth import Link, PackageFinder
@@ -31,17 +32,11 @@ class Archive:
     sha256: str
 
 
-def cache_dir() -> Path:
-    """Where downloads are kept: `LOOPCODER_HOME`, by default ~/.cache/loopcoder."""
-    home = os.environ.get("LOOPCODER_HOME")
-    return Path(home) if home else Path.home() / ".cache" / "loopcoder"
-
-
 class SdistIndex:
     """The index that pip is configured for, with a cache in front."""
 
     def __init__(self, cache: Path | None = None) -> None:
-        self._cache = (cache or cache_dir()) / "sdists"
+        self._cache = (cache or cache_home()) / "sdists"
         self._finder: PackageFinder | None = None
 
     def fetch(self, pin: str) -> Archive:

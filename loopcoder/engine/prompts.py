@@ -1,0 +1,103 @@
+"""Prompts in, requests out: token ids, chat templates, and the checks before anything runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+from loopcoder.engine.sampling_state import check_vocabulary
+from loopcoder.engine.sequence import Request
+from loopcoder.errors import RequestError
+from loopcoder.model.plt import PLTModel
+from loopcoder.types import SamplingParams
+
+Prompt = str | Sequence[int]
+Message = Mapping[str, Any]
+
+
+class PromptReader:
+    """Turns what users give into requests for one model.
+
+    `loops` are run where the parameters name none. Raises `RequestError` for bad input.
+    """
+
+    def __init__(self, model: PLTModel, tokenizer: Any, *, max_model_len: int, loops: int) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.max_model_len = max_model_len
+        self.loops = loops
+        self._numbers = count()
+
+    def request(self, prompt: Prompt, params: SamplingParams) -> Request:
+        """A request with token ids, loop count and token limit settled."""
+        params = params if params.loops else replace(params, loops=self.loops)
+        self.model.check_loops(params.loops)
+        check_vocabulary(params, self.model.shape.vocab_size)
+        token_ids = self.encode(prompt)
+        room = self.max_model_len - len(token_ids)
+        if room < 1:
+            raise RequestError(
+                f"the prompt has {len(token_ids)} tokens and max_model_len is "
+                f"{self.max_model_len}; shorten the prompt to {self.max_model_len - 1} or fewer"
+            )
+        if params.stop and self.tokenizer is None:
+            raise RequestError("stop strings need a tokenizer, and this checkpoint has none")
+        return Request(
+            request_id=str(next(self._numbers)),
+            prompt=prompt if isinstance(prompt, str) else None,
+            prompt_token_ids=token_ids,
+            params=params,
+            limit=min(params.max_tokens, room),
+        )
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt, checked against the vocabulary."""
+        if isinstance(prompt, str):
+            if self.tokenizer is None:
+                raise RequestError("this checkpoint has no tokenizer; give the prompt as token ids")
+            token_ids = list(self.tokenizer(prompt)["input_ids"])
+            bos = self.tokenizer.bos_token_id
+            token_ids = token_ids or ([] if bos is None else [bos])
+        else:
+            token_ids = list(prompt)
+        vocabulary = self.model.shape.vocab_size
+        outside = [t for t in token_ids if not 0 <= t < vocabulary]
+        if outside:
+            raise RequestError(f"token id {outside[0]} is outside the vocabulary of {vocabulary}")
+        if not token_ids:
+            raise RequestError("the prompt is empty; give at least one token")
+        return token_ids
+
+    def chat_tokens(self, messages: Sequence[Message]) -> list[int]:
+        """The conversation as token ids, up to where the answer begins."""
+        if self.tokenizer is None or not self.tokenizer.chat_template:
+            raise RequestError(
+                "this checkpoint has no chat template; use generate(), or a model tuned for chat"
+            )
+        encoded: Any = self.tokenizer.apply_chat_template(
+            [dict(message) for message in messages],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+        )
+        return list(encoded["input_ids"])
+
+
+def as_prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
+    """One prompt or several, as a list."""
+    if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
+        return [prompts]  # type: ignore[list-item]  # the test above tells one from several
+    return list(prompts)  # type: ignore[arg-type]
+
+
+def as_params(
+    params: SamplingParams | Sequence[SamplingParams] | None, number: int
+) -> list[SamplingParams]:
+    """One set of parameters for each of `number` prompts."""
+    if params is None:
+        params = SamplingParams()
+    if isinstance(params, SamplingParams):
+        return [params] * number
+    if len(params) != number:
+        raise RequestError(f"{len(params)} sampling parameters for {number} prompts; give one each")
+    return list(params)
