@@ -59,9 +59,10 @@ def test_the_pages_have_commands() -> None:
 def test_commands_run_in_order(tmp_path: Path) -> None:
     """A reader's session: what one command writes, a later one reads."""
     for command in WHOLE:
-        if "--out" in command:
+        words = shlex.split(command)
+        if "--out" in words:
             # Two pages may write the same example directory.
-            out = tmp_path / shlex.split(command)[shlex.split(command).index("--out") + 1]
+            out = tmp_path / words[words.index("--out") + 1]
             shutil.rmtree(out, ignore_errors=True)
         done = _run(command, tmp_path)
         assert done.returncode == 0, f"{command}: {done.stderr}"

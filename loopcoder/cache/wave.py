@@ -22,14 +22,13 @@ from loopcoder.kernels.paged import PagedRows, paged_attention
 from loopcoder.kernels.window import window_attention
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)  # a run is itself, not its values
 class Run:
     """Tokens `start` to `stop` of the sequence in `slot`, in one loop (0-based).
 
     `lows` [L + 1] are the first tokens that must be exact before each layer and at the end: rows
-    below drop out (None: none do). Loop-1 keys below `stored` are in memory and stay. `begun` is
-    where this loop's unbroken run of tokens began: its window holds nothing older. `single` marks
-    the newest token of a sequence that decodes.
+    below drop out (None: none do). Loop-1 keys below `stored` are in memory and stay. `single`
+    marks the newest token of a sequence that decodes.
     """
 
     slot: int
@@ -38,7 +37,6 @@ class Run:
     stop: int
     lows: tuple[int, ...] | None = None
     stored: int = 0
-    begun: int = 0
     single: bool = False
 
     def first(self, layer: int) -> int:
@@ -86,14 +84,13 @@ class Wave:
             at = stop
         return laid, at
 
-    def per_row(self, values: Sequence[int]) -> np.ndarray:
-        """A value of each run, once for each of its rows."""
-        return np.repeat(np.asarray(values, dtype=np.int64), [r.stop - r.start for r in self.runs])
-
     def positions(self) -> np.ndarray:
         """The token each row stands at."""
-        spans = [np.arange(run.start, run.stop) for run in self.runs]
-        return np.concatenate(spans) if spans else np.zeros(0, dtype=np.int64)
+        ahead, behind = (
+            [np.arange(run.start, run.stop) for run in runs] for runs in (self.ahead, self.behind)
+        )
+        single = [run.start for run in (*self.single, *self.single_later)]
+        return np.concatenate([*ahead, np.array(single, dtype=np.int64), *behind])
 
     def kept(self, layer: int) -> np.ndarray | None:
         """Rows that go on after `layer` has written, as indices; None if all do."""
@@ -213,7 +210,7 @@ class WaveKV:
         """The window's last keys before the new ones; then the newest W go into the ring."""
         memory, window = self.memory, self.memory.shape.window
         first = run.first(layer)
-        low = run.begun if run.lows is None else max(run.begun, run.lows[layer])
+        low = 0 if run.lows is None else max(0, run.lows[layer])
         past = memory.ring_slots(run.slot, run.loop, max(low, first - window + 1), first)
         kept = min(window, run.stop - first)
         new = memory.ring_slots(run.slot, run.loop, run.stop - kept, run.stop)

@@ -77,7 +77,6 @@ class Runner:
     def _run(self, span: Span) -> Run:
         sequence = span.sequence
         assert sequence.holding is not None
-        fresh = span.start != sequence.done[span.loop]
         return Run(
             slot=sequence.slot,
             loop=span.loop,
@@ -85,7 +84,6 @@ class Runner:
             stop=span.stop,
             lows=self.wavefront.lows(span),
             stored=sequence.holding.stored,
-            begun=span.start if fresh else sequence.begun[span.loop],
             single=not sequence.prefilling,
         )
 

@@ -146,7 +146,6 @@ class Scheduler:
             sequence.holding = holding
             later = holding.start if holding.resumed else 0
             sequence.done = [holding.start] + [later] * (sequence.loops - 1)
-            sequence.begun = [0] * sequence.loops
             branch = [] if holding.branch is None else [holding.branch]
             sequence.goals = [*branch, len(sequence.tokens)]
             self._run(self.waiting.popleft(), holding.start, holding.states)
@@ -204,8 +203,6 @@ class Scheduler:
         """Note what a step has run: snapshots are kept, and complete sequences come back."""
         touched = []
         for span in spans:
-            if span.start != span.sequence.done[span.loop]:
-                span.sequence.begun[span.loop] = span.start
             span.sequence.done[span.loop] = span.stop
             self._keep_snapshots(span)
             if span.sequence not in touched:

@@ -55,7 +55,6 @@ class Sequence:
     tokens: list[int]
     done: list[int] = field(default_factory=list)
     goals: list[int] = field(default_factory=list)
-    begun: list[int] = field(default_factory=list)  # where each loop's unbroken run began
     whole: bool = False
     slot: int = -1
     holding: Holding | None = None
@@ -83,7 +82,6 @@ class Sequence:
             tokens=list(self.request.prompt_token_ids),
             done=list(self.done),
             goals=list(self.goals),
-            begun=list(self.begun),
             whole=False,
             slot=-1,
             holding=None,

@@ -16,6 +16,7 @@ from loopcoder.model.config import ModelConfig
 from loopcoder.types import KVView
 
 if TYPE_CHECKING:
+    from loopcoder.kernels.linear import Product
     from loopcoder.model.products import FusedLinears
 
 
@@ -68,10 +69,14 @@ class HiddenStateGate(nn.Module):
         self.weight = nn.Parameter(torch.zeros(config.num_attention_heads, config.hidden_size))
         self.bias = nn.Parameter(torch.zeros(config.num_attention_heads))
         self.gate_norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.product: Product | None = None  # stands for the matrix in a prepared model
 
     def forward(self, residual_MD: Tensor, q_MHK: Tensor) -> Tensor:
         """Gate of each row and head: [M, H]."""
-        return nn.functional.linear(self.gate_norm(residual_MD), self.weight, self.bias).sigmoid()
+        n_MD = self.gate_norm(residual_MD)
+        if self.product is not None:
+            return (self.product(n_MD) + self.bias).sigmoid()
+        return nn.functional.linear(n_MD, self.weight, self.bias).sigmoid()
 
 
 class QueryGate(nn.Module):

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from loopcoder.kernels.grouped import GroupedWeight, concatenate
 from loopcoder.kernels.linear import Product, prepare
 from loopcoder.kernels.memory import empty_in_huge_pages
+from loopcoder.kernels.norm import rms_norm
 from loopcoder.model.config import ModelConfig
+from loopcoder.model.layers import HiddenStateGate
 
 if TYPE_CHECKING:
     from loopcoder.model.plt import PLT
@@ -47,6 +49,20 @@ class PreparedLinear(nn.Module):
         return self.product(x)
 
 
+class PreparedNorm(nn.Module):
+    """An `nn.RMSNorm` by the fastest kernel there is."""
+
+    def __init__(self, norm: nn.RMSNorm) -> None:
+        super().__init__()
+        self.weight = norm.weight
+        assert norm.eps is not None
+        self.eps = norm.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[.., D] to [.., D]."""
+        return rms_norm(x, self.weight, self.eps)
+
+
 @dataclass(frozen=True, kw_only=True)
 class LinearGroup:
     """Linears of the submodule `module` that read one input; several meet in its `fused`."""
@@ -63,7 +79,7 @@ class LinearGroup:
 
 
 def linear_groups(config: ModelConfig) -> Iterator[LinearGroup]:
-    """Every matrix that is prepared, in model order.
+    """Every matrix that may be quantised, in model order.
 
     The gates' are not: they have H rows, a thousandth of a layer's weights.
     """
@@ -86,19 +102,29 @@ def fuse(model: "PLT") -> None:
     afterwards no longer reach the products: fuse last.
     """
     for group in linear_groups(model.config):
-        module = model.get_submodule(group.module)
-        linears = [getattr(module, name, None) for name in group.linears]
-        plain = [linear for linear in linears if isinstance(linear, nn.Linear)]
-        if not plain or (group.fused and getattr(module, group.fused)):
-            continue
-        tied = plain[0].weight is model.model.embed_tokens.weight
-        stacked = plain[0].weight.detach() if tied else _stack(plain)
-        if group.fused:
-            sizes = [linear.out_features for linear in plain]
-            setattr(module, group.fused, FusedLinears(prepare(stacked), sizes))
-        else:
-            weight = plain[0].get_parameter("weight")
-            setattr(module, group.linears[0], PreparedLinear(prepare(stacked), weight))
+        _fuse_group(model, group)
+    for module in list(model.modules()):
+        if isinstance(module, HiddenStateGate):
+            module.product = prepare(module.weight.detach())
+        for name, child in module.named_children():
+            if isinstance(child, nn.RMSNorm):
+                setattr(module, name, PreparedNorm(child))
+
+
+def _fuse_group(model: "PLT", group: LinearGroup) -> None:
+    module = model.get_submodule(group.module)
+    linears = [getattr(module, name, None) for name in group.linears]
+    plain = [linear for linear in linears if isinstance(linear, nn.Linear)]
+    if not plain or (group.fused and getattr(module, group.fused)):
+        return
+    tied = plain[0].weight is model.model.embed_tokens.weight
+    stacked = plain[0].weight.detach() if tied else _stack(plain)
+    if group.fused:
+        sizes = [linear.out_features for linear in plain]
+        setattr(module, group.fused, FusedLinears(prepare(stacked), sizes))
+    else:
+        weight = plain[0].get_parameter("weight")
+        setattr(module, group.linears[0], PreparedLinear(prepare(stacked), weight))
 
 
 def install(model: "PLT", group: LinearGroup, weights: Sequence[GroupedWeight]) -> None:

@@ -58,6 +58,6 @@ def test_peak_memory_is_the_quantised_model_and_one_matrix(tmp_path: Path) -> No
         print(name, figures[name])  # shown by -s
     total = 2 * parameters(CONFIG).total
     assert figures["int8"]["held"] < 0.57 * total
-    assert figures["int4"]["held"] < 0.36 * total
+    assert figures["int4"]["held"] < 0.38 * total
     for figure in figures.values():
         assert figure["peak"] < 1.05 * figure["held"] + LARGEST + WORKING

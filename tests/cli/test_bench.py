@@ -160,7 +160,7 @@ def test_a_peer_that_is_not_there_is_a_row_with_the_reason() -> None:
         (("decode", "--context", "9999"), "2048 positions"),
         (("decode", "--threads", "0"), "--threads is 0"),
         (("decode", "--dtype", "float7"), "--dtype is 'float7'"),
-        (("memory", "--device", "nowhere"), "--device 'nowhere'"),
+        (("memory", "--device", "nowhere"), "device is 'nowhere'"),
         (("prefill", "--tokens", "0"), "--tokens is 0"),
         (("prefill", "--schedule", "serial"), "--schedule has 'serial'"),
         (("throughput", "--prompt-tokens", "0"), "--prompt-tokens is 0"),

@@ -1,7 +1,8 @@
 // y = x W^T for few rows x: W is read from memory once, in its own row-major layout.
 //
 // Every (row of x, row of W) pair has one vector accumulator that walks the inputs in order, however
-// many rows there are: a row's result does not depend on the others in the call.
+// many rows there are: a row's result does not depend on the others in the call. Up to FEW rows of x
+// stream through W in the order of its addresses; more share blocks of it that stay in the cache.
 #include <immintrin.h>
 
 #include <algorithm>
@@ -19,6 +20,9 @@ constexpr int STEP = 32;          // inputs in one vector
 constexpr int BLOCK = 32 * STEP;  // inputs of W that stay in the first cache for all rows of x
 constexpr int GROUPS = 4;         // times W_ROWS share a block of x while it is there
 constexpr int MAX_ROWS = 64;
+constexpr int FEW = 4;            // rows of x that are streamed
+constexpr int STRIP = 8;          // rows of W that are streamed side by side
+constexpr int LINE = 64 / 2;      // values in a line of the cache
 
 inline __m512bh load(const bf16* at, __mmask32 mask) {
     return (__m512bh)_mm512_maskz_loadu_epi16(mask, at);
@@ -145,13 +149,74 @@ void outputs(const bf16* x, const bf16* w, bf16* y, int N, size_t M, size_t K, s
     }
 }
 
+// STRIP rows of W against N <= FEW rows of x, while the strip to come is fetched line after line, in
+// the order in which it lies in memory: that is what memory is fastest at.
+template <int N>
+void strip(const bf16* x, const bf16* const* w_rows, const bf16* ahead, size_t K, bf16* y, size_t M,
+           int stored) {
+    const bf16* w[STRIP];
+    __m512 sum[N][STRIP];
+#pragma GCC unroll 8
+    for (int m = 0; m < STRIP; ++m) w[m] = w_rows[m];
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n)
+#pragma GCC unroll 8
+        for (int m = 0; m < STRIP; ++m) sum[n][m] = _mm512_setzero_ps();
+    const auto multiply = [&](size_t k, const auto& load_step) __attribute__((always_inline)) {
+        __m512bh w_step[STRIP];
+#pragma GCC unroll 8
+        for (int m = 0; m < STRIP; ++m) w_step[m] = load_step(w[m] + k);
+#pragma GCC unroll 8
+        for (int n = 0; n < N; ++n) {
+            const __m512bh x_step = load_step(x + n * K + k);
+#pragma GCC unroll 8
+            for (int m = 0; m < STRIP; ++m)
+                sum[n][m] = _mm512_dpbf16_ps(sum[n][m], x_step, w_step[m]);
+        }
+    };
+    size_t k = 0;
+    for (; k + STEP <= K; k += STEP) {
+#pragma GCC unroll 8
+        for (int line = 0; line < STRIP; ++line) _mm_prefetch(ahead + line * LINE, _MM_HINT_T1);
+        ahead += STRIP * LINE;
+        multiply(k, [](const bf16* at) { return (__m512bh)_mm512_loadu_si512(at); });
+    }
+    if (k < K) multiply(k, [&](const bf16* at) { return load(at, (1u << (K - k)) - 1); });
+    for (int n = 0; n < N; ++n)
+        for (int m = 0; m < stored; m += W_ROWS)
+            store(y + n * M + m, reduce(sum[n] + m),
+                  static_cast<__mmask8>((1 << std::min(W_ROWS, stored - m)) - 1));
+}
+
+template <int N>
+void stream(const bf16* x, const bf16* w, bf16* y, size_t M, size_t K, size_t first, size_t last) {
+    for (size_t m0 = first; m0 < last; m0 += STRIP) {
+        const bf16* rows[STRIP];
+        // Past the end the last row is read again, and its results are not stored.
+        for (int i = 0; i < STRIP; ++i) rows[i] = w + std::min(m0 + i, last - 1) * K;
+        const auto stored = static_cast<int>(std::min<size_t>(STRIP, last - m0));
+        strip<N>(x, rows, w + (m0 + STRIP) * K, K, y + m0, M, stored);
+    }
+}
+
+void part(const bf16* x, const bf16* w, bf16* y, int N, size_t M, size_t K, size_t first,
+          size_t last) {
+    switch (N) {
+        case 1: return stream<1>(x, w, y, M, K, first, last);
+        case 2: return stream<2>(x, w, y, M, K, first, last);
+        case 3: return stream<3>(x, w, y, M, K, first, last);
+        case FEW: return stream<FEW>(x, w, y, M, K, first, last);
+        default: return outputs(x, w, y, N, M, K, first, last);
+    }
+}
+
 }  // namespace
 
 // x [N, K], w [M, K], y [N, M], all contiguous bfloat16; N <= 64.
 extern "C" void lc_linear_bf16(const bf16* x, const bf16* w, bf16* y, int N, size_t M, size_t K,
                                int threads) {
-    if (threads == 1) return outputs(x, w, y, N, M, K, 0, M);
+    if (threads == 1) return part(x, w, y, N, M, K, 0, M);
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int part = 0; part < threads; ++part)
-        outputs(x, w, y, N, M, K, M * part / threads, M * (part + 1) / threads);
+    for (int t = 0; t < threads; ++t)
+        part(x, w, y, N, M, K, M * t / threads, M * (t + 1) / threads);
 }
