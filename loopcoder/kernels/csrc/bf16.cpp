@@ -24,10 +24,6 @@ constexpr int FEW = 4;            // rows of x that are streamed
 constexpr int STRIP = 8;          // rows of W that are streamed side by side
 constexpr int LINE = 64 / 2;      // values in a line of the cache
 
-inline __m512bh load(const bf16* at, __mmask32 mask) {
-    return (__m512bh)_mm512_maskz_loadu_epi16(mask, at);
-}
-
 // The four vectors' sums.
 inline __m128 reduce(const __m512* v) {
     const __m512 v01 = _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
@@ -51,20 +47,28 @@ inline void store(bf16* at, __m128 value, __mmask8 mask) {
     _mm_mask_cvtepi32_storeu_epi16(at, mask, high);
 }
 
-// sum[n][m] += x[n] . w[m] over one vector of inputs.
-template <int N>
-__attribute__((always_inline)) inline void step(__m512 (&sum)[N][W_ROWS], const bf16* x, size_t K,
-                                                const bf16* const* w, int k, __mmask32 mask) {
-    __m512bh w_step[W_ROWS];
+// sum[n][m] += x[n] . w[m] over one vector of inputs, as `load_step` gives it. A masked load costs
+// more than a plain one, so whole vectors are not masked.
+template <int N, int M, class Load>
+__attribute__((always_inline)) inline void step(__m512 (&sum)[N][M], const bf16* x, size_t K,
+                                                const bf16* const* w, size_t k,
+                                                const Load& load_step) {
+    __m512bh w_step[M];
 #pragma GCC unroll 8
-    for (int m = 0; m < W_ROWS; ++m) w_step[m] = load(w[m] + k, mask);
+    for (int m = 0; m < M; ++m) w_step[m] = load_step(w[m] + k);
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n) {
-        const __m512bh x_step = load(x + n * K + k, mask);
+        const __m512bh x_step = load_step(x + n * K + k);
 #pragma GCC unroll 8
-        for (int m = 0; m < W_ROWS; ++m)
-            sum[n][m] = _mm512_dpbf16_ps(sum[n][m], x_step, w_step[m]);
+        for (int m = 0; m < M; ++m) sum[n][m] = _mm512_dpbf16_ps(sum[n][m], x_step, w_step[m]);
     }
+}
+
+constexpr auto whole = [](const bf16* at) { return (__m512bh)_mm512_loadu_si512(at); };
+
+inline auto first_of(size_t inputs) {
+    const __mmask32 mask = (1u << inputs) - 1;
+    return [mask](const bf16* at) { return (__m512bh)_mm512_maskz_loadu_epi16(mask, at); };
 }
 
 // acc[n][m] += x[n] . w[m] over `inputs` inputs; asks for as many bytes of `ahead`'s first rows.
@@ -83,9 +87,9 @@ void accumulate(__m512 (*acc)[W_ROWS], const bf16* x, size_t K, const bf16* cons
     for (; k + STEP <= inputs; k += STEP) {
 #pragma GCC unroll 8
         for (int m = 0; m < AHEAD; ++m) _mm_prefetch(ahead[m] + k, _MM_HINT_T1);
-        step<N>(sum, x, K, w, k, ~0u);
+        step(sum, x, K, w, k, whole);
     }
-    if (k < inputs) step<N>(sum, x, K, w, k, (1u << (inputs - k)) - 1);
+    if (k < inputs) step(sum, x, K, w, k, first_of(inputs - k));
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n)
 #pragma GCC unroll 8
@@ -162,26 +166,14 @@ void strip(const bf16* x, const bf16* const* w_rows, const bf16* ahead, size_t K
     for (int n = 0; n < N; ++n)
 #pragma GCC unroll 8
         for (int m = 0; m < STRIP; ++m) sum[n][m] = _mm512_setzero_ps();
-    const auto multiply = [&](size_t k, const auto& load_step) __attribute__((always_inline)) {
-        __m512bh w_step[STRIP];
-#pragma GCC unroll 8
-        for (int m = 0; m < STRIP; ++m) w_step[m] = load_step(w[m] + k);
-#pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) {
-            const __m512bh x_step = load_step(x + n * K + k);
-#pragma GCC unroll 8
-            for (int m = 0; m < STRIP; ++m)
-                sum[n][m] = _mm512_dpbf16_ps(sum[n][m], x_step, w_step[m]);
-        }
-    };
     size_t k = 0;
     for (; k + STEP <= K; k += STEP) {
 #pragma GCC unroll 8
         for (int line = 0; line < STRIP; ++line) _mm_prefetch(ahead + line * LINE, _MM_HINT_T1);
         ahead += STRIP * LINE;
-        multiply(k, [](const bf16* at) { return (__m512bh)_mm512_loadu_si512(at); });
+        step(sum, x, K, w, k, whole);
     }
-    if (k < K) multiply(k, [&](const bf16* at) { return load(at, (1u << (K - k)) - 1); });
+    if (k < K) step(sum, x, K, w, k, first_of(K - k));
     for (int n = 0; n < N; ++n)
         for (int m = 0; m < stored; m += W_ROWS)
             store(y + n * M + m, reduce(sum[n] + m),
