@@ -1,8 +1,9 @@
 """Prompts in, requests out: token ids, chat templates, and the checks before anything runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
+from numbers import Integral
 from typing import Any
 
 from loopcoder.engine.sampling_state import check_vocabulary
@@ -59,7 +60,7 @@ class PromptReader:
             bos = self.tokenizer.bos_token_id
             token_ids = token_ids or ([] if bos is None else [bos])
         else:
-            token_ids = list(prompt)
+            token_ids = _token_ids(prompt)
         vocabulary = self.model.shape.vocab_size
         outside = [t for t in token_ids if not 0 <= t < vocabulary]
         if outside:
@@ -83,9 +84,20 @@ class PromptReader:
         return list(encoded["input_ids"])
 
 
+def _token_ids(prompt: object) -> list[int]:
+    """A list, tuple or array of whole numbers as Python's own."""
+    listed: list[Any] = list(prompt) if isinstance(prompt, Iterable) else [None]
+    if not all(isinstance(t, Integral) and not isinstance(t, bool) for t in listed):
+        shown = repr(prompt)
+        shown = shown if len(shown) < 60 else f"{shown[:57]}..."
+        raise RequestError(f"a prompt is {shown}; it must be text or a list of token ids")
+    return [int(t) for t in listed]
+
+
 def as_prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     """One prompt or several, as a list."""
-    if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
+    one = isinstance(prompts, str) or not isinstance(prompts, Sequence)
+    if one or (prompts and isinstance(prompts[0], Integral)):
         return [prompts]  # type: ignore[list-item]  # the test above tells one from several
     return list(prompts)  # type: ignore[arg-type]
 

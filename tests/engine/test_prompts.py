@@ -1,5 +1,6 @@
 """Prompts in, requests out."""
 
+import numpy as np
 import pytest
 
 from loopcoder.engine.prompts import PromptReader, as_params, as_prompts
@@ -77,3 +78,15 @@ def test_one_set_of_parameters_or_one_each() -> None:
     assert as_params([one, two], 2) == [one, two]
     with pytest.raises(RequestError, match="1 sampling parameters for 2 prompts"):
         as_params([one], 2)
+
+
+@pytest.mark.parametrize("prompt", [None, ["a", "b"], [1.5], [True], {"text": 1}])
+def test_what_is_no_prompt_is_refused_by_what_it_is(prompt: object) -> None:
+    for given in as_prompts([prompt]):  # type: ignore[list-item]
+        with pytest.raises(RequestError, match="text or a list of token ids"):
+            _reader().encode(given)
+
+
+def test_token_ids_may_be_numpys() -> None:
+    assert _reader().encode(np.array([3, 4])) == [3, 4]  # type: ignore[arg-type]
+    assert len(as_prompts(np.array([3, 4]))) == 1  # type: ignore[arg-type]
