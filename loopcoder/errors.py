@@ -36,6 +36,10 @@ class DataError(LoopCoderError, ValueError):
     """A corpus, token shard or manifest is unusable; the message names the file."""
 
 
+class RecordError(LoopCoderError, ValueError):
+    """A record file is unusable, or rows that do not belong together; the message names them."""
+
+
 class TrainingError(LoopCoderError, RuntimeError):
     """Training cannot start or go on (a loss that is not a number, a checkpoint that is gone)."""
 

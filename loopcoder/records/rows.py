@@ -1,0 +1,208 @@
+"""The rows of a record file: one measurement each, with all that is needed to take it again.
+
+A row stands alone: schema version, command, package version, model, data, seed, machine and time
+are in every one (INTERFACE.md, Files). Loops count from 1; layers and heads from 0.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+SCHEMA = 1
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelIdentity(_Frozen):
+    """Which model was measured.
+
+    `hash` is of its weights and configuration; `architecture` of the configuration without what
+    belongs to looping, so that models trained at several loop counts share it.
+    """
+
+    name: str
+    hash: str
+    architecture: str
+    trained_loops: int
+    parameters: int
+    layers: int
+    heads: int
+    width: int
+    window: int
+    dtype: str
+
+
+class DataIdentity(_Frozen):
+    """Which text it was measured on: `hash` is of all token ids that were read, in order."""
+
+    name: str
+    hash: str
+    length: int  # tokens of a sample
+
+
+class Source(_Frozen):
+    """Where a row comes from."""
+
+    command: str
+    version: str
+    model: ModelIdentity | None = None
+    data: DataIdentity | None = None
+    seed: int | None = None
+    machine: dict[str, Any]
+    time: str  # ISO 8601, UTC
+    citation: str | None = None  # for values that someone else published
+
+
+class Row(_Frozen):
+    """What all rows have."""
+
+    schema_version: Literal[1] = Field(default=SCHEMA, alias="schema")
+    source: Source
+
+    model_config = ConfigDict(serialize_by_alias=True, populate_by_name=True)
+
+
+Value = float | list[float]  # one number, or one for each head
+
+
+class MeasureRow(Row):
+    """A measure (see `records.measures`) of one loop, and of one layer where it has that axis.
+
+    `low` and `high` bound the 95 % confidence interval of the mean over documents; `sd` is the
+    spread over samples. All three are None where there is nothing to estimate them from (one
+    document), or where the source does not give them. `conventions` are those it depends on.
+    """
+
+    kind: Literal["measure"] = "measure"
+    measure: str
+    loop: int
+    layer: int | None = None
+    mean: Value
+    low: Value | None = None
+    high: Value | None = None
+    sd: Value | None = None
+    samples: int | None = None
+    documents: int | None = None
+    loops: int  # how many the model ran
+    conventions: dict[str, str | int | float | bool | None] = {}
+
+
+class SampleRow(Row):
+    """One sample: what paired comparisons of models, and of loops, are made from.
+
+    `values` holds, by measure, the sample's own value at loops `first_loop` .. `loops`; `nats` the
+    sum of -log p^r over its `tokens` predicted tokens, which stand for `bytes` bytes of text.
+    Samples of one `document` are not independent of each other.
+    """
+
+    kind: Literal["sample"] = "sample"
+    document: str
+    start: int  # first token within the document
+    tokens: int
+    bytes: int
+    loops: int
+    nats: list[float]
+    values: dict[str, list[float]]
+
+
+class MatrixRow(Row):
+    """Mean cosine between the attention maps of every two heads, [heads][heads]."""
+
+    kind: Literal["matrix"] = "matrix"
+    measure: Literal["head_similarity"] = "head_similarity"
+    loop: int
+    layer: int
+    mean: list[list[float]]
+    samples: int
+    loops: int
+
+
+class Candidate(_Frozen):
+    """A token that a loop thought possible, and its probability."""
+
+    text: str
+    probability: float
+
+
+class PassageToken(_Frozen):
+    """A token of a passage, and what each loop (from 1) had expected in its place.
+
+    `shift` is KL(p^r | p^{r-1}) in nats for loops 2..R; `rank` this token's own rank, 1 the top.
+    The first token of a text is expected by nobody: its lists are empty.
+    """
+
+    text: str
+    shift: list[float]
+    entropy: list[float]
+    rank: list[int]
+    probability: list[float]
+    candidates: list[list[Candidate]]
+
+
+class PassageRow(Row):
+    """A piece of text, token by token."""
+
+    kind: Literal["passage"] = "passage"
+    document: str
+    loops: int
+    tokens: list[PassageToken]
+
+
+class CostRow(Row):
+    """What a loop count costs by the formulas of `loopcoder.model.cost`; bytes in the dtype."""
+
+    kind: Literal["cost"] = "cost"
+    loops: int
+    context: int  # tokens, for the FLOPs and for `kv_bytes`
+    decode_flops: int  # of one token at that context
+    prefill_flops: int  # of the context as a prompt
+    training_flops: int  # of one token of a sequence of that length
+    kv_bytes: int
+    carried_bytes: int
+
+
+class ScoreRow(Row):
+    """A benchmark's result of a model trained and run at `loops`."""
+
+    kind: Literal["score"] = "score"
+    task: str
+    metric: str
+    value: float
+    unit: str
+    loops: int
+    samples: int | None = None
+    standard_error: float | None = None
+
+
+class TimingRow(Row):
+    """A latency or memory that someone published; our own come from `loopcoder bench --json`."""
+
+    kind: Literal["timing"] = "timing"
+    case: str
+    measured: Literal["decode_ms", "kv_megabytes"]
+    loops: int
+    value: float
+
+
+class NoteRow(Row):
+    """Something that was not measured, and why."""
+
+    kind: Literal["note"] = "note"
+    measure: str | None = None
+    text: str
+
+
+AnyRow = Annotated[
+    MeasureRow
+    | SampleRow
+    | MatrixRow
+    | PassageRow
+    | CostRow
+    | ScoreRow
+    | TimingRow
+    | NoteRow,
+    Field(discriminator="kind"),
+]
+ROW: TypeAdapter[AnyRow] = TypeAdapter(AnyRow)
