@@ -18,6 +18,7 @@ from loopcoder.cli.generate import generate
 from loopcoder.cli.info import info
 from loopcoder.cli.init import init
 from loopcoder.cli.perplexity import perplexity
+from loopcoder.cli.probe import probe
 from loopcoder.cli.quantize import quantize
 from loopcoder.cli.train import train
 from loopcoder.errors import LoopCoderError
@@ -47,7 +48,7 @@ def options(
     """Run, train and dissect looped language models."""
 
 
-COMMANDS = (generate, chat, info, init, convert, quantize, perplexity, download, train)
+COMMANDS = (generate, chat, info, init, convert, quantize, perplexity, download, train, probe)
 for _command in COMMANDS:
     app.command()(_command)
 app.add_typer(data.app, name="data")

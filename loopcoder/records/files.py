@@ -67,16 +67,16 @@ def _row(line: str, where: str) -> AnyRow:
         )
     if found != SCHEMA:
         raise RecordError(
-            f"{where}: written in schema version {found}, this version of loopcoder reads {SCHEMA}; "
-            "measure again, or use the version that wrote it "
-            f"({_version(values)})"
+            f"{where}: written in schema version {found} by loopcoder {_version(values)}, this one "
+            f"reads version {SCHEMA}; measure again, or use the one that wrote it"
         )
     try:
         return ROW.validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise RecordError(f"{where}: {field}: {first['msg']}; the row was changed or cut") from error
+        problem = f"{field}: {first['msg']}"
+        raise RecordError(f"{where}: {problem}; the row was changed or cut off") from error
 
 
 def _version(values: dict[str, object]) -> str:

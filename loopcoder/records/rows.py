@@ -58,7 +58,7 @@ class Source(_Frozen):
 class Row(_Frozen):
     """What all rows have."""
 
-    schema_version: Literal[1] = Field(default=SCHEMA, alias="schema")
+    schema_version: int = Field(default=SCHEMA, alias="schema", ge=SCHEMA, le=SCHEMA)
     source: Source
 
     model_config = ConfigDict(serialize_by_alias=True, populate_by_name=True)
@@ -195,14 +195,7 @@ class NoteRow(Row):
 
 
 AnyRow = Annotated[
-    MeasureRow
-    | SampleRow
-    | MatrixRow
-    | PassageRow
-    | CostRow
-    | ScoreRow
-    | TimingRow
-    | NoteRow,
+    MeasureRow | SampleRow | MatrixRow | PassageRow | CostRow | ScoreRow | TimingRow | NoteRow,
     Field(discriminator="kind"),
 ]
 ROW: TypeAdapter[AnyRow] = TypeAdapter(AnyRow)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,22 +11,15 @@ from torch.nn.functional import cross_entropy
 
 from loopcoder.checkpoint.load import load_model
 from loopcoder.checkpoint.quantization import Quantization
-from loopcoder.errors import DataError, file_errors
+from loopcoder.errors import DataError
 from loopcoder.kernels.linear import Product
 from loopcoder.model.plt import PLT
 from loopcoder.model.products import fuse, products, replace_products
 from loopcoder.train.heldout import HeldoutScore
+from loopcoder.train.text import EncodedText, TextWindow, read_text
 
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextWindow:
-    """Tokens of which all but the first are predicted; those stand for `bytes` bytes of text."""
-
-    token_ids: Sequence[int]
-    bytes: int
 
 
 def read_windows(
@@ -45,32 +37,12 @@ def read_windows(
     """
     windows: list[TextWindow] = []
     for path in files:
-        windows += _windows_of(tokenizer, _read_text(path), length)
+        text = EncodedText(tokenizer, read_text(path))
+        windows += [text.window(i, length) for i in range(0, len(text) - 1, length - 1)]
     if not windows:
         raise DataError("the text has fewer than two tokens, so nothing can be predicted")
     count = min(limit or len(windows), len(windows))
     return [windows[i * len(windows) // count] for i in range(count)]
-
-
-def _read_text(path: Path) -> str:
-    with file_errors(DataError, "give a text file that can be read"):
-        raw = path.read_bytes()
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: {error}") from error
-
-
-def _windows_of(tokenizer: "PreTrainedTokenizerBase", text: str, length: int) -> list[TextWindow]:
-    encoded = tokenizer(text, return_offsets_mapping=True, verbose=False)
-    ids: list[int] = encoded["input_ids"]
-    ends = [end for _, end in encoded["offset_mapping"]]
-    windows = []
-    for first in range(0, len(ids) - 1, length - 1):
-        window = ids[first : first + length]
-        spanned = text[ends[first] : ends[first + len(window) - 1]]
-        windows.append(TextWindow(token_ids=window, bytes=len(spanned.encode())))
-    return windows
 
 
 def score_form(
