@@ -19,9 +19,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"model", "cache"}),
     frozenset({"checkpoint"}),
     frozenset({"hf", "engine"}),
-    frozenset({"train", "bench"}),
+    frozenset({"train"}),
     frozenset({"probes", "loopcount"}),
-    frozenset({"report"}),
+    frozenset({"bench", "report"}),
     frozenset({"cli", "recipes"}),
 )
 # What a package must not know of although it stands higher.

@@ -167,6 +167,33 @@ def time_overhead(
     }
 
 
+def time_probe(
+    target: Target,
+    *,
+    loops: tuple[int, ...],
+    length: int,
+    rounds: int,
+    dtype: str,
+    device: str,
+    threads: int,
+) -> dict[str, Any]:
+    """What `loopcoder probe` costs beside the forward passes it observes."""
+    check_cases(target, [Case(loops=n) for n in loops])
+    check_length(target, length)
+    from loopcoder.bench.engines import describe_place, measured_model
+    from loopcoder.bench.probing import measure_probe
+
+    model = measured_model(_own_job(target, dtype, device, threads, length, 1))
+    rows, times = measure_probe(model, loops=loops, length=length, rounds=rounds)
+    place = describe_place(model)
+    return {
+        "machine": _own_machine(place, threads),
+        "model": target.record(place.dtype),
+        "rows": rows,
+        "ratios": times,
+    }
+
+
 def _own_machine(place: "Place", threads: int) -> dict[str, Any]:
     kernels = {place.dtype: place.kernels}
     return {**machine(), "threads": threads, **place.machine, "kernels": kernels}

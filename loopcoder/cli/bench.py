@@ -237,6 +237,40 @@ def overhead(
     _print(result, as_json)
 
 
+@app.command()
+def probe(
+    model: Model = None,
+    like: Like = None,
+    layers: Layers = None,
+    set_: Set = None,
+    loops: Loops = "2",
+    length: Annotated[int, typer.Option(help="Tokens of the sample.")] = 512,
+    rounds: Rounds = 10,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Time of `loopcoder probe` for a sample, beside the forward pass that it observes.
+
+    Example: loopcoder bench probe --length 256
+    """
+    counts = settings.numbers("--loops", loops)
+    settings.positive(length=length, rounds=rounds)
+    from loopcoder.bench.run import time_probe
+
+    result = time_probe(
+        _target(model, like, layers, set_),
+        loops=counts,
+        length=length,
+        rounds=rounds,
+        dtype=settings.float_format(dtype),
+        device=device,
+        threads=settings.thread_count(threads),
+    )
+    _print(result, as_json)
+
+
 def _target(
     model: str | None, like: str | None, layers: int | None, changes: list[str] | None
 ) -> "Target":

@@ -36,9 +36,6 @@ def probe(
     fixed_point: Annotated[
         bool, typer.Option("--fixed-point/--no-fixed-point", help="Run one loop more for the gap.")
     ] = True,
-    rank_every: Annotated[
-        int, typer.Option(help="Head diversity of every n-th query; for many heads.")
-    ] = 1,
     convention: Annotated[
         list[str] | None,
         typer.Option(help="What the papers leave open, such as rank_state=u; may be repeated."),
@@ -46,6 +43,7 @@ def probe(
     passage: Annotated[
         Path | None, typer.Option(help="Text for the token view; the first sample if not given.")
     ] = None,
+    passage_tokens: Annotated[int, typer.Option(help="Tokens of the passage, at most.")] = 192,
     batch: Annotated[int, typer.Option(help="Samples in one forward pass.")] = 1,
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -59,9 +57,14 @@ def probe(
 
     Example: loopcoder probe loopcoder-nano --samples 32 --out probes/nano
     """
-    for name, value in (("--batch", batch), ("--rank-every", rank_every), ("--threads", threads)):
+    for name, value in (
+        ("--batch", batch),
+        ("--threads", threads),
+    ):
         if value is not None and value < 1:
             raise RequestError(f"{name} is {value}; it must be at least 1")
+    if passage_tokens < 2:
+        raise RequestError(f"--passage-tokens is {passage_tokens}; it must be at least 2")
     conventions = _conventions(convention or ())
     import torch
 
@@ -84,10 +87,10 @@ def probe(
                 conventions=conventions,
                 attention=attention,
                 fixed_point=fixed_point,
-                rank_every=rank_every,
             ),
             batch=batch,
             passage=passage,
+            passage_tokens=passage_tokens,
             dtype=dtype,
             device=device,
             force=force,
@@ -171,7 +174,7 @@ def _cell(rows: "Sequence[Any]") -> str:
         return ""
     if rows[0].layer is None:
         (row,) = rows
-        half = "" if row.low is None else f" ± {_short(row.high - row.mean)}"
+        half = "" if row.low is None else f" ± {row.high - row.mean:.2g}"
         return f"{_short(row.mean)}{half}"
     values = [v for row in rows for v in (row.mean if isinstance(row.mean, list) else [row.mean])]
     return f"{_short(min(values))} .. {_short(max(values))}"

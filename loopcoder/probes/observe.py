@@ -24,14 +24,12 @@ Place = tuple[str, int, int]  # measure, loop, layer
 class ProbeOptions:
     """What to measure, beside how (`conventions`).
 
-    `attention` and `fixed_point` (one more loop) are the measures that cost most; `rank_every`
-    takes the head rank of every n-th query only.
+    `attention` and `fixed_point` (one more loop) are the measures that cost most.
     """
 
     conventions: Conventions = field(default_factory=Conventions)
     attention: bool = True
     fixed_point: bool = True
-    rank_every: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +150,6 @@ class _AttentionWatcher:
             shift_branch=conventions.attention_branch,
             shift_direction=conventions.shift_direction,
             first_query=conventions.first_token,
-            rank_every=self._options.rank_every,
         )
         self._previous[site.layer] = current
         for name, value in _named(found).items():

@@ -159,6 +159,11 @@ class Taps:
         q_NHK, _, _, kv = inputs
         if not isinstance(kv, SerialLoopKV):
             raise RequestError(_NO_PASS)
+        if kv.shared.document_BT is not None:
+            raise RequestError(
+                "attention is tapped of whole samples; run samples of one length, without padding "
+                "and one document a row"
+            )
         later = self.loops > 1
         seen = LayerAttention(
             q_BTHK=kv.shared.per_sequence(q_NHK),

@@ -123,6 +123,17 @@ def test_overhead_is_the_step_without_the_model() -> None:
         assert 0 < row["overhead_s"] < row["step_s"]
 
 
+def test_a_probe_is_timed_beside_the_pass_that_it_observes() -> None:
+    result = measured("probe", *SHAPE, "--loops", "1,2", "--length", "40", "--rounds", "2")
+    cases = [row["case"] for row in result["rows"]]
+    assert cases == [
+        f"R{r} {case}" for r in (1, 2) for case in ("forward", "probe, no attention", "probe, all")
+    ]
+    medians = {row["case"]: row["median_s"] for row in result["rows"]}
+    assert min(medians.values()) > 0
+    assert "R2 probe, all / R2 forward" in result["ratios"]
+
+
 def test_a_checkpoint_is_the_default_and_tables_are_for_people() -> None:
     done = loopcoder("bench", "decode", "--context", "8", "--rounds", "2", "--threads", "1")
     assert done.returncode == 0, done.stderr
@@ -167,6 +178,7 @@ def test_a_peer_that_is_not_there_is_a_row_with_the_reason() -> None:
         (("memory", "--context", "many"), "--context is 'many'"),
         (("overhead", "--sequences", "0"), "--sequences is 0"),
         (("overhead", "--rounds", "9999"), "positions"),
+        (("probe", "--length", "9999"), "positions"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(arguments: tuple[str, ...], expected: str) -> None:
@@ -177,7 +189,7 @@ def test_mistakes_are_one_line_and_status_2(arguments: tuple[str, ...], expected
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("name", ["decode", "prefill", "memory", "throughput", "overhead"])
+@pytest.mark.parametrize("name", ["decode", "prefill", "memory", "throughput", "overhead", "probe"])
 def test_every_subcommand_has_help_with_an_example(name: str) -> None:
     done = loopcoder("bench", name, "--help")
     assert done.returncode == 0
