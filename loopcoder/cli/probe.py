@@ -146,25 +146,29 @@ def _print(done: "Probed") -> None:
     loops = measured[0].loops
     table = Table(
         title=f"{measured[0].samples} samples of {measured[0].documents} documents; "
-        "± is half the 95 % interval",
+        "± is half the 95 % interval, .. spans layers and heads",
         title_justify="left",
     )
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for loop in range(1, loops + 1):
         table.add_column(f"loop {loop}", justify="right", no_wrap=True)
-    table.add_column("unit")
+    table.add_column("unit", no_wrap=True)
     for name, measure in MEASURES.items():
         cells = [
-            _cell([r for r in measured if (r.measure, r.loop) == (name, loop)])
+            _cell([row for row in measured if (row.measure, row.loop) == (name, loop)])
             for loop in range(1, loops + 1)
         ]
         if any(cells):
             table.add_row(measure.title, *cells, measure.unit)
-    console = Console(file=sys.stdout, highlight=False)
+    width = None if sys.stdout.isatty() else 140  # a file has room for four loops
+    console = Console(file=sys.stdout, highlight=False, width=width)
     console.print(table)
+    reasons: dict[str, list[str]] = {}
     for note in (row for row in done.rows if isinstance(row, NoteRow)):
-        title = f"{MEASURES[note.measure].title}: " if note.measure else ""
-        console.print(f"not measured: {title}{note.text}" if title else f"note: {note.text}")
+        titles = reasons.setdefault(note.text, [])
+        titles += [MEASURES[note.measure].title] if note.measure else []
+    for text, titles in reasons.items():
+        console.print(f"not measured: {', '.join(titles)}: {text}" if titles else f"note: {text}")
     console.print(f"written: {done.path}; see it with: loopcoder report {done.path.parent}")
 
 
@@ -175,10 +179,10 @@ def _cell(rows: "Sequence[Any]") -> str:
     if rows[0].layer is None:
         (row,) = rows
         half = "" if row.low is None else f" ± {row.high - row.mean:.2g}"
-        return f"{_short(row.mean)}{half}"
+        return f"{row.mean:.4g}{half}"
     values = [v for row in rows for v in (row.mean if isinstance(row.mean, list) else [row.mean])]
     return f"{_short(min(values))} .. {_short(max(values))}"
 
 
 def _short(value: float) -> str:
-    return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"

@@ -185,7 +185,7 @@ def _notes(
     if loops == 1:
         for name, measure in MEASURES.items():
             if measure.first_loop > 1:
-                yield note(f"{measure.title} compares loops; one loop was run", name)
+                yield note("it compares loops, and one loop was run", name)
     if own == 1:
         yield note(
             "a model of one loop has no gates, so no second loop can be run", "fixed_point_gap"
@@ -194,7 +194,8 @@ def _notes(
         yield note("not asked for", "fixed_point_gap")
     if not options.attention:
         for name in _ATTENTION:
-            yield note("not asked for", name)
+            if MEASURES[name].first_loop <= loops:
+                yield note("not asked for", name)
     if loops > own:
         yield note(
             f"the model was trained with {own} loops; what the loops after do was not trained"

@@ -115,7 +115,7 @@ _TABLE = (
     ),
     Measure(
         name="attention_entropy_global",
-        title="Attention entropy, global branch",
+        title="Global attention entropy",
         unit="nats",
         axes="head",
         first_loop=1,
@@ -123,7 +123,7 @@ _TABLE = (
     ),
     Measure(
         name="attention_entropy_local",
-        title="Attention entropy, local branch",
+        title="Local attention entropy",
         unit="nats",
         axes="head",
         first_loop=2,
@@ -131,7 +131,7 @@ _TABLE = (
     ),
     Measure(
         name="attention_entropy_mixed",
-        title="Attention entropy, mixed",
+        title="Mixed attention entropy",
         unit="nats",
         axes="head",
         first_loop=1,
