@@ -11,6 +11,7 @@ import typer
 
 from loopcoder import __version__
 from loopcoder.cli import bench, data
+from loopcoder.cli.advise import advise
 from loopcoder.cli.chat import chat
 from loopcoder.cli.convert import convert
 from loopcoder.cli.download import download
@@ -20,6 +21,7 @@ from loopcoder.cli.init import init
 from loopcoder.cli.perplexity import perplexity
 from loopcoder.cli.probe import probe
 from loopcoder.cli.quantize import quantize
+from loopcoder.cli.report import report
 from loopcoder.cli.train import train
 from loopcoder.errors import LoopCoderError
 
@@ -48,7 +50,20 @@ def options(
     """Run, train and dissect looped language models."""
 
 
-COMMANDS = (generate, chat, info, init, convert, quantize, perplexity, download, train, probe)
+COMMANDS = (
+    generate,
+    chat,
+    info,
+    init,
+    convert,
+    quantize,
+    perplexity,
+    download,
+    train,
+    probe,
+    advise,
+    report,
+)
 for _command in COMMANDS:
     app.command()(_command)
 app.add_typer(data.app, name="data")

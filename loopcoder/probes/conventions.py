@@ -31,8 +31,10 @@ class Conventions:
                 raise RequestError(
                     f"{field.name} is {value!r}; choose one of {', '.join(map(repr, choices))}"
                 )
-        if self.first_token < 0:
-            raise RequestError(f"first_token is {self.first_token}; it must be 0 or more")
+        if not isinstance(self.first_token, int) or self.first_token < 0:
+            raise RequestError(
+                f"first_token is {self.first_token!r}; it must be a whole number, 0 or more"
+            )
 
     def of(self, measure: str) -> dict[str, Any]:
         """Those that decide `measure`, for its record."""

@@ -71,7 +71,7 @@ def _of_states(taps: Taps, loops: int, conventions: Conventions, gap: bool) -> d
     first = conventions.first_token
 
     def of(measure: Callable[..., Tensor], *states: Tensor) -> Array:
-        return _array(measure(*(x[:, first:] for x in states)).float().mean(-1))
+        return _array(measure(*(x[:, first:] for x in states)).mean(-1, dtype=torch.float64))
 
     x = taps.u if conventions.step_state == "u" else taps.h
     offset = taps.h if conventions.offset_state == "h" else taps.u
@@ -107,15 +107,15 @@ def _of_outputs(
         )
         nats.append(_array(lens.nats_RT.sum(-1, dtype=torch.float64)))
         values = {
-            "loss": lens.nats_RT[:, first:].mean(-1),
-            "truth_rank": lens.rank_RT[:, first:].float().quantile(0.5, dim=-1),
-            "output_entropy": lens.entropy_RT[:, first:].mean(-1),
+            "loss": lens.nats_RT[:, first:].mean(-1, dtype=torch.float64),
+            "truth_rank": lens.rank_RT[:, first:].double().quantile(0.5, dim=-1),
+            "output_entropy": lens.entropy_RT[:, first:].mean(-1, dtype=torch.float64),
         }
         if loops > 1:
             shift_RT = lens.shift_RT[:, first:]
-            values["output_shift"] = shift_RT.mean(-1)
+            values["output_shift"] = shift_RT.mean(-1, dtype=torch.float64)
             peak = torch.nn.functional.one_hot(shift_RT.argmax(0), loops - 1)
-            values["peak_share"] = peak.float().mean(0)
+            values["peak_share"] = peak.double().mean(0)
         for name, value in values.items():
             found.setdefault(name, []).append(_array(value))
     return np.stack(nats, axis=1), {name: np.stack(v, axis=1) for name, v in found.items()}
@@ -123,7 +123,7 @@ def _of_outputs(
 
 def _gates(taps: Taps, loops: int, first: int) -> dict[Place, Array]:
     return {
-        ("gate", loop, layer): _array(g_BTH[:, first:].float().mean(1))
+        ("gate", loop, layer): _array(g_BTH[:, first:].mean(1, dtype=torch.float64))
         for loop in range(2, loops + 1)
         for layer, g_BTH in enumerate(taps.gate[loop])
     }

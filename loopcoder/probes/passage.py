@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from loopcoder.errors import RequestError
 from loopcoder.model.plt import PLT
 from loopcoder.probes.lens import log_probabilities, read_lens
 from loopcoder.records.rows import Candidate, PassageRow, PassageToken, Source
@@ -23,8 +24,11 @@ def read_passage(
 ) -> PassageRow:
     """Every token of `token_ids` with the `top` candidates of each loop in its place.
 
-    `text_of` gives a token's text. Raises `RequestError` for a loop count that cannot be run.
+    `text_of` gives a token's text. Raises `RequestError` for a loop count that cannot be run, and
+    for fewer than two tokens.
     """
+    if len(token_ids) < 2:
+        raise RequestError(f"the passage {document} has {len(token_ids)} tokens; give two or more")
     device = model.model.embed_tokens.weight.device
     token_T = torch.tensor(list(token_ids), device=device)
     states = model.model(token_T[None], num_loops=loops)

@@ -15,6 +15,7 @@ from loopcoder.probes.spread import Spread, interval
 from loopcoder.records.measures import MEASURES
 from loopcoder.records.rows import CostRow, MatrixRow, MeasureRow, NoteRow, Row, SampleRow, Source
 
+_NO_SPECTRUM: type[Exception] = torch.linalg.LinAlgError  # type: ignore[attr-defined]  # of NaN
 _ATTENTION = tuple(name for name in MEASURES if name.startswith(("attention_", "head_")))
 
 
@@ -47,7 +48,10 @@ def probe(
         _check(chunk, length, options, model.config.vocab_size)
         device = model.model.embed_tokens.weight.device
         token_BT = torch.tensor([list(s.token_ids) for s in chunk], device=device)
-        observed = observe(model, token_BT, loops, options)
+        try:
+            observed = observe(model, token_BT, loops, options)
+        except _NO_SPECTRUM as error:
+            raise _no_number(chunk[0]) from error
         for b, sample in enumerate(chunk):
             tally.add(sample.document, observed, b)
             yield _sample_row(source, sample, observed, b, loops)
@@ -84,10 +88,7 @@ def _sample_row(
 ) -> SampleRow:
     nats_R = observed.nats_RB[:, b]
     if not np.isfinite(nats_R).all():
-        raise GenerationError(
-            f"the model's prediction for {sample.document}, token {sample.start}, is not a number; "
-            "try --dtype float32, or check the weights"
-        )
+        raise _no_number(sample)
     return SampleRow(
         source=source,
         document=sample.document,
@@ -97,6 +98,13 @@ def _sample_row(
         loops=loops,
         nats=nats_R.tolist(),
         values={name: values[:, b].tolist() for name, values in observed.by_loop.items()},
+    )
+
+
+def _no_number(sample: Sample) -> GenerationError:
+    return GenerationError(
+        f"the model's prediction for {sample.document}, token {sample.start}, is not a number; "
+        "try --dtype float32, or check the weights"
     )
 
 
@@ -196,6 +204,8 @@ def _notes(
         for name in _ATTENTION:
             if MEASURES[name].first_loop <= loops:
                 yield note("not asked for", name)
+    elif model.config.num_attention_heads == 1:
+        yield note("it compares heads, and the model has one", "head_cosine")
     if loops > own:
         yield note(
             f"the model was trained with {own} loops; what the loops after do was not trained"

@@ -14,7 +14,7 @@ from loopcoder.checkpoint.locate import locate
 from loopcoder.checkpoint.tokenizer import load_tokenizer
 from loopcoder.engine.device import usable_device
 from loopcoder.engine.vocabulary import TokenTexts
-from loopcoder.errors import DataError, RecordError
+from loopcoder.errors import DataError, RecordError, file_errors
 from loopcoder.model.plt import PLT
 from loopcoder.probes.identity import source_of
 from loopcoder.probes.observe import ProbeOptions
@@ -80,7 +80,9 @@ def run_probe(settings: ProbeSettings, report: Report = lambda done, total: None
     and `force` is not set, and as the parts do for a model, text or option that cannot be used.
     """
     path = settings.out / RECORDS
-    if path.exists() and not settings.force:
+    with file_errors(RecordError, "choose a directory that can be written"):
+        exists = path.exists()
+    if exists and not settings.force:
         raise RecordError(f"{path} exists; give another --out, or --force to measure again")
     directory = locate(settings.model)
     tokenizer = load_tokenizer(directory)

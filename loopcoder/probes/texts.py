@@ -1,7 +1,9 @@
 """Where the documents come from: text files, JSONL, folders, and the held-out split of a corpus."""
 
+import codecs
 import json
 import sysconfig
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loopcoder.errors import DataError
+from loopcoder.errors import DataError, file_errors
 from loopcoder.probes.samples import Document, Documents
 from loopcoder.train.data.shards import MANIFEST, TokenShards
 from loopcoder.train.text import EncodedText, TextWindow, read_text
@@ -23,6 +25,7 @@ STANDARD_LIBRARY = "Python's standard library"
 @dataclass(frozen=True)
 class _Text:
     name: str
+    place: str  # no two texts have the same
     read: Callable[[], str]
 
 
@@ -40,9 +43,12 @@ class TextDocuments:
     def __init__(
         self, tokenizer: "PreTrainedTokenizerBase", paths: Sequence[Path], name: str | None = None
     ) -> None:
-        self.name = name or ", ".join(path.name for path in paths)
+        self.name = name or ", ".join(path.resolve().name for path in paths)
         self._tokenizer = tokenizer
-        self._texts = [text for path in paths for text in _texts(path)]
+        # Samples of one document count as one: no text is read twice, and names are told apart.
+        texts = {text.place: text for path in paths for text in _texts(path)}
+        self._texts = list(texts.values())
+        self._named = Counter(text.name for text in self._texts)
         if not self._texts:
             raise DataError(f"{self.name}: no text files; give files of UTF-8 text")
 
@@ -52,7 +58,8 @@ class TextDocuments:
     def __getitem__(self, index: int) -> Document:
         """Read and encode one; raises `DataError` for what is not UTF-8."""
         text = self._texts[index]
-        return NamedText(self._tokenizer, text.name, text.read())
+        name = text.name if self._named[text.name] == 1 else text.place
+        return NamedText(self._tokenizer, name, text.read())
 
 
 def _texts(path: Path) -> Iterator[_Text]:
@@ -60,16 +67,18 @@ def _texts(path: Path) -> Iterator[_Text]:
         for file in sorted(path.rglob("*")):
             name = file.relative_to(path).as_posix()
             if file.is_file() and "/." not in f"/{name}" and _is_text(file):
-                yield _Text(name, lambda file=file: read_text(file))  # type: ignore[misc]
+                yield _Text(name, str(file), lambda file=file: read_text(file))  # type: ignore[misc]
     elif path.suffix == ".jsonl":
-        for number, line in enumerate(read_text(path).splitlines(), 1):
+        # JSON leaves U+2028 and its like in a string, so lines end at line feeds alone.
+        for number, line in enumerate(read_text(path).split("\n"), 1):
             if line.strip():
                 text = _field(line, f"{path}, line {number}")
-                yield _Text(f"{path.name}:{number}", lambda text=text: text)  # type: ignore[misc]
+                place = f":{number}"
+                yield _Text(path.name + place, str(path) + place, lambda text=text: text)  # type: ignore[misc]
     else:
         if not read_text(path).strip():
             raise DataError(f"{path}: is empty; give a file with text in it")
-        yield _Text(path.name, lambda: read_text(path))
+        yield _Text(path.name, str(path), lambda: read_text(path))
 
 
 def _is_text(path: Path) -> bool:
@@ -77,7 +86,7 @@ def _is_text(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(4096)
     try:
-        start[:-3].decode("utf-8")  # the last bytes may be part of a character
+        codecs.getincrementaldecoder("utf-8")().decode(start)  # which may end within a character
     except UnicodeDecodeError:
         return False
     return b"\0" not in start
@@ -115,7 +124,7 @@ class HeldoutDocuments:
 
     def __init__(self, folder: Path) -> None:
         self._shards = TokenShards(folder, "heldout")
-        self.name = f"{folder.name}, held out"
+        self.name = f"{folder.resolve().name}, held out"
         ids = self._shards.window(0, len(self._shards))
         self._starts = [*np.flatnonzero(ids == self._shards.bos_id).tolist(), len(ids)]
 
@@ -128,6 +137,7 @@ class HeldoutDocuments:
         return _ShardDocument(f"heldout-{index}", self._shards, first, end - first)
 
 
+@file_errors(DataError, "give text files or a corpus that can be read")
 def find_documents(
     data: Sequence[Path], tokenizer: "PreTrainedTokenizerBase | None", where: Path
 ) -> Documents:

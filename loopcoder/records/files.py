@@ -31,14 +31,14 @@ def record_file(path: Path) -> Iterator[RecordWriter]:
     Raises `RecordError` where the system refuses to write.
     """
     partial = path.with_name(f".{path.name}.partial")
-    try:
-        with file_errors(RecordError, "choose a directory that can be written"):
-            path.parent.mkdir(parents=True, exist_ok=True)
+    with file_errors(RecordError, "choose a directory that can be written"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
             with partial.open("w", encoding="utf-8") as file:
                 yield RecordWriter(file)
             os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def read_records(path: Path) -> list[AnyRow]:
@@ -46,7 +46,8 @@ def read_records(path: Path) -> list[AnyRow]:
     with file_errors(RecordError, "give a record file, such as `loopcoder probe --out` writes"):
         raw = path.read_bytes()
     try:
-        lines = raw.decode("utf-8").splitlines()
+        # Line feeds alone end rows: JSON leaves U+2028 and its like as they are in a string.
+        lines = raw.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise RecordError(f"{path}: not UTF-8 text ({error}); give a record file") from error
     rows = [_row(line, f"{path}, line {i}") for i, line in enumerate(lines, 1) if line.strip()]
@@ -74,7 +75,7 @@ def _row(line: str, where: str) -> AnyRow:
         return ROW.validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
+        field = ".".join(str(part) for part in first["loc"]) or "kind"
         problem = f"{field}: {first['msg']}"
         raise RecordError(f"{where}: {problem}; the row was changed or cut off") from error
 
