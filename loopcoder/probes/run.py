@@ -1,5 +1,6 @@
 """From a checkpoint and text to a record file: what `loopcoder probe` and the study run."""
 
+import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -98,7 +99,7 @@ def run_probe(settings: ProbeSettings, report: Report = lambda done, total: None
     model = _load(settings, directory)
     source = source_of(
         model,
-        name=_name(settings.model, directory),
+        name=_name(settings.model),
         data=DataIdentity(name=draw.documents.name, hash=drawn.hash, length=draw.length),
         model_hash=checkpoint_hash(directory),
         seed=settings.seed,
@@ -129,9 +130,12 @@ def run_probe(settings: ProbeSettings, report: Report = lambda done, total: None
     return Probed(path=path, rows=[*kept, *extras], interrupted=done < drawn.samples)
 
 
-def _name(model: str, directory: Path) -> str:
-    """What the user typed, without where it lies."""
-    return directory.resolve().name if Path(model).expanduser().is_dir() else model
+def _name(model: str) -> str:
+    """What the user typed, without where it lies; training calls every result `final`."""
+    if not Path(model).expanduser().is_dir():
+        return model
+    path = Path(os.path.abspath(Path(model).expanduser()))
+    return f"{path.parent.name}/{path.name}" if path.name == "final" else path.name
 
 
 def _load(settings: ProbeSettings, directory: Path) -> PLT:
