@@ -19,14 +19,54 @@ _PENALTIES = ("presence_penalty", "frequency_penalty", "repetition_penalty")
 
 
 @dataclass(frozen=True, kw_only=True)
+class StructuredOutputsParams:
+    """What the text must be, token by token (names are vLLM's); exactly one is given.
+
+    `json` is a JSON schema (a mapping, or its text), `json_object` any JSON object, `regex` a
+    regular expression for the whole text, `choice` one of several texts, `grammar` a grammar in
+    llguidance's Lark dialect.
+
+    Raises `RequestError` where none or several are given, or one is of another type.
+    """
+
+    json: Mapping[str, Any] | str | None = field(default=None, hash=False)
+    json_object: bool = False
+    regex: str | None = None
+    choice: tuple[str, ...] = ()
+    grammar: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the types, and that there is exactly one."""
+        _check("json_object", self.json_object, isinstance(self.json_object, bool), "True or False")
+        valid = self.json is None or isinstance(self.json, str | Mapping)
+        _check("json", self.json, valid, "a JSON schema, as a mapping or its text")
+        for name in ("regex", "grammar"):
+            value = getattr(self, name)
+            _check(name, value, value is None or isinstance(value, str), "text, or None")
+        object.__setattr__(self, "choice", _strings("choice", self.choice))
+        given = [
+            name
+            for name in ("json", "json_object", "regex", "choice", "grammar")
+            if getattr(self, name) not in (None, False, ())
+        ]
+        if len(given) != 1:
+            raise RequestError(
+                f"structured outputs name {', '.join(given) or 'nothing'}; give exactly one of "
+                "json, json_object, regex, choice, grammar"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class SamplingParams:
     """How tokens are chosen and when to stop (names and meanings are vLLM's).
 
     `temperature` 0 is greedy, `top_k` 0 or -1 off; `logit_bias` (token id to bias) and penalties
     act on the logits before the temperature. `stop` takes a string, a list or None. `logprobs` and
     `prompt_logprobs` are how many of the most likely tokens to report beside the chosen one (-1:
-    the whole vocabulary). The `n` continuations of a prompt differ in their random streams; the
-    same `seed` gives the same n. `loops` None is the model's own count.
+    the whole vocabulary). `structured_outputs` holds the text to a grammar. `loop_lens` is how many
+    candidates of every loop to report beside each token (`LoopLens`). The `n` continuations of a
+    prompt differ in their random streams; the same `seed` gives the same n. `loops` None is the
+    model's own count.
 
     Raises `RequestError`, naming the argument, for a value of another type or outside its range.
     """
@@ -50,6 +90,8 @@ class SamplingParams:
     skip_special_tokens: bool = True
     logprobs: int | None = None
     prompt_logprobs: int | None = None
+    structured_outputs: StructuredOutputsParams | None = field(default=None, hash=False)
+    loop_lens: int | None = None
     loops: int | None = None
 
     def __post_init__(self) -> None:
@@ -57,7 +99,7 @@ class SamplingParams:
         for name in ("include_stop_str_in_output", "ignore_eos", "skip_special_tokens"):
             value = getattr(self, name)
             _check(name, value, isinstance(value, bool), "True or False")
-        for name in ("seed", "logprobs", "prompt_logprobs", "loops"):
+        for name in ("seed", "logprobs", "prompt_logprobs", "loop_lens", "loops"):
             if getattr(self, name) is not None:
                 self._set(name, _integer(name, getattr(self, name), ", or None"))
         for name in ("max_tokens", "min_tokens", "n", "top_k"):
@@ -68,6 +110,9 @@ class SamplingParams:
         listed = _items("stop_token_ids", self.stop_token_ids, "token ids")
         self._set("stop_token_ids", tuple(_token_id("stop_token_ids", each) for each in listed))
         self._set("logit_bias", _biases("logit_bias", self.logit_bias))
+        structured = self.structured_outputs
+        valid = structured is None or isinstance(structured, StructuredOutputsParams)
+        _check("structured_outputs", structured, valid, "StructuredOutputsParams, or None")
         self._check_ranges()
 
     def _set(self, name: str, value: object) -> None:
@@ -84,10 +129,11 @@ class SamplingParams:
         self._check("min_p", 0, 1, "from 0 to 1")
         self._check("presence_penalty", -2, 2, "from -2 to 2")
         self._check("frequency_penalty", -2, 2, "from -2 to 2")
-        self._check("repetition_penalty", math.ulp(0), None, "above 0 (1 is off)")
+        self._check("repetition_penalty", 1e-3, 1e3, "from 0.001 to 1000 (1 is off)")
         self._check("seed", -(2**63), 2**64 - 1, "a whole number of 64 bits, or None")
         self._check("logprobs", -1, None, "0 or more, -1 for the whole vocabulary, or None")
         self._check("prompt_logprobs", -1, None, "0 or more, -1 for the whole vocabulary, or None")
+        self._check("loop_lens", 0, None, "0 or more, or None")
         self._check("loops", 1, None, "at least 1, or None")
 
     def _check(self, name: str, low: float, high: float | None, expected: str) -> None:
@@ -141,7 +187,7 @@ def _biases(name: str, value: Any) -> dict[int, float] | None:
     for key, bias in value.items():
         number = _real(f"{name}[{key!r}]", bias)
         _check(f"{name}[{key!r}]", bias, abs(number) <= 100, "from -100 to 100")
-        digits = isinstance(key, str) and key.isdecimal()
+        digits = isinstance(key, str) and key.isdecimal() and len(key) < 20
         biases[_token_id(f"a key of {name}", int(key) if digits else key)] = number
     return biases
 
@@ -154,6 +200,20 @@ class Logprob(NamedTuple):
     decoded_token: str | None = None
 
 
+class LoopLens(NamedTuple):
+    """What each loop would have written in a token's place (SPEC.md section 5); values in nats.
+
+    By loop 1..R: `candidates`, the chosen token and the most likely ones, and `entropy` of p^r. By
+    loop 2..R: `shift`, KL(p^r | p^{r-1}), and `gate`, the weight on the global branch in each
+    layer, the mean over heads, at the row that chose the token.
+    """
+
+    candidates: tuple[dict[int, Logprob], ...]
+    entropy: tuple[float, ...]
+    shift: tuple[float, ...]
+    gate: tuple[tuple[float, ...], ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class CompletionOutput:
     """One continuation of a prompt; `text` is None for a checkpoint without a tokenizer.
@@ -161,7 +221,7 @@ class CompletionOutput:
     `finish_reason` is "stop", "length", "abort" or "error" (the model gave NaN); `stop_reason` the
     stop string or stop token id that ended it, None for the end token. `logprobs`, if asked for,
     has one dictionary a token: the token itself and the most likely ones; `cumulative_logprob` is
-    the sum over the tokens.
+    the sum over the tokens. `loop_lens`, if asked for, has one entry a token.
     """
 
     index: int
@@ -171,6 +231,7 @@ class CompletionOutput:
     stop_reason: str | int | None = None
     cumulative_logprob: float | None = None
     logprobs: list[dict[int, Logprob]] | None = None
+    loop_lens: list[LoopLens] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +264,7 @@ class StreamEvent:
     index: int = 0
     stop_reason: str | int | None = None
     logprobs: dict[int, Logprob] | None = None
+    loop_lens: LoopLens | None = None
 
 
 class KVView(Protocol):

@@ -21,11 +21,11 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"hf", "engine"}),
     frozenset({"train"}),
     frozenset({"probes", "loopcount"}),
-    frozenset({"bench", "report"}),
+    frozenset({"bench", "report", "server"}),
     frozenset({"cli", "recipes"}),
 )
 # What a package must not know of although it stands higher.
-FORBIDDEN = {("train", "engine")}
+FORBIDDEN = {("train", "engine"), ("server", "train")}
 TORCH_FREE = {"errors", "home", "types", "records", "loopcount", "report"}
 
 

@@ -36,6 +36,7 @@ class Holding:
     states: list[object] = field(default_factory=list)
     branch: int | None = None
     drafts: list[Draft] = field(default_factory=list)
+    private: bool = False  # its pages are never exchanged for others of the same tokens
     moved: bool = True  # `pages` or `rings` changed since the tensors' tables were written
 
     def owned(self) -> Iterator[list[int]]:
@@ -65,15 +66,24 @@ class Ledger:
         return -(-tokens // self.page_size) + (loops - 1) * self.ring_pages
 
     def admit(
-        self, tokens: Sequence[int], loops: int, reach: int, *, whole: bool, spare: int
+        self,
+        tokens: Sequence[int],
+        loops: int,
+        reach: int,
+        *,
+        whole: bool,
+        spare: int,
+        private: bool = False,
     ) -> Holding | None:
         """Room for a sequence that begins with `tokens`; None if there is not enough.
 
         `reach` is how many tokens before the end the later loops need loop 1's output (1 loop: 0);
-        `whole` asks for every position to be computed. `spare` pages must remain available.
+        `whole` asks for every position to be computed; `private` also for pages that nobody else
+        has written, from then on. `spare` pages must remain available.
         """
-        if whole or not self.reuse:
-            return self._allocate(Holding(pages=[], rings=[]), len(tokens), loops, spare)
+        if whole or private or not self.reuse:
+            holding = Holding(pages=[], rings=[], private=private)
+            return self._allocate(holding, len(tokens), loops, spare)
         match = self.index.match(tokens, loops, len(tokens) - 1)
         holding = self._plan(match, len(tokens), loops, reach)
         snapshot = match.snapshot if holding.resumed else None
@@ -147,7 +157,9 @@ class Ledger:
         self.index.reclaim(number)
         new = iter(self.pool.take(number))
         self.pool.share(holding.pages[:full])
-        twin = Holding(pages=holding.pages[:full], rings=[], stored=holding.stored)
+        twin = Holding(
+            pages=holding.pages[:full], rings=[], stored=holding.stored, private=holding.private
+        )
         twin.pages += [self._copy(page, next(new)) for page in holding.pages[full:]]
         twin.rings = [[self._copy(page, next(new)) for page in ring] for ring in holding.rings]
         return twin
@@ -198,11 +210,15 @@ class Ledger:
         self.release(holding)
 
     def draft(self, holding: Holding, tokens: Sequence[int], spare: int) -> Draft | None:
-        """Begin a snapshot at the end of `tokens`; None if there is one, or no room to spare."""
+        """Begin a snapshot at the end of `tokens`; None if there is one, or no room to spare.
+
+        None for a private sequence too, which leaves what it knows at its end.
+        """
         loops = len(holding.rings) + 1
         number = (loops - 1) * self.ring_pages + (len(tokens) % self.page_size > 0)
         room = self.pool.available - number >= spare
-        if loops == 1 or not self.reuse or not room or self.index.has(tokens, loops):
+        wanted = self.reuse and loops > 1 and not holding.private
+        if not (wanted and room) or self.index.has(tokens, loops):
             return None
         self.index.reclaim(number)
         new = self.pool.take(number)
@@ -237,7 +253,7 @@ class Ledger:
 
     def learn(self, holding: Holding, tokens: Sequence[int]) -> None:
         """Make the full pages of `tokens` known to other sequences while this one runs."""
-        if self.reuse:
+        if self.reuse and not holding.private:
             holding.pages = self.index.insert(tokens, holding.pages)
             holding.moved = True
 

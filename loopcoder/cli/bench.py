@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from loopcoder.bench import settings
+from loopcoder.cli.bench_serve import serve
 
 if TYPE_CHECKING:
     from loopcoder.bench.target import Target
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Measure decoding, prefill, memory, throughput and overhead, beside other engines.",
+    help="Measure decoding, prefill, memory, throughput, overhead and the server, beside others.",
 )
 
 Model = Annotated[
@@ -269,6 +270,9 @@ def probe(
         threads=settings.thread_count(threads),
     )
     _print(result, as_json)
+
+
+app.command()(serve)
 
 
 def _target(

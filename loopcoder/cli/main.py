@@ -22,6 +22,7 @@ from loopcoder.cli.perplexity import perplexity
 from loopcoder.cli.probe import probe
 from loopcoder.cli.quantize import quantize
 from loopcoder.cli.report import report
+from loopcoder.cli.serve import serve
 from loopcoder.cli.train import train
 from loopcoder.errors import LoopCoderError
 
@@ -53,6 +54,7 @@ def options(
 COMMANDS = (
     generate,
     chat,
+    serve,
     info,
     init,
     convert,

@@ -11,6 +11,8 @@ from loopcoder.cache.ledger import Ledger
 from loopcoder.cache.paged import PagedMemory
 from loopcoder.cache.states import HandedStates
 from loopcoder.engine.continuation import Continuation
+from loopcoder.engine.grammar import Grammar, Grammars
+from loopcoder.engine.lens import loop_lenses
 from loopcoder.engine.logprobs import prompt_logprobs
 from loopcoder.engine.runner import Runner, StepStates
 from loopcoder.engine.sampling import Choice, sample_batch
@@ -19,7 +21,7 @@ from loopcoder.engine.sequence import Request, Sequence, Times
 from loopcoder.engine.vocabulary import TokenTexts
 from loopcoder.engine.wavefront import Span, Wavefront
 from loopcoder.model.plt import PLT
-from loopcoder.types import Logprob, RequestOutput, StreamEvent
+from loopcoder.types import Logprob, LoopLens, RequestOutput, StreamEvent
 
 
 @dataclass(kw_only=True)
@@ -28,6 +30,7 @@ class _Answer:
 
     request: Request
     first: Sequence
+    grammar: Grammar | None
     continuations: dict[int, Continuation] = field(default_factory=dict)
     prompt_logprobs: dict[int, dict[int, Logprob]] = field(default_factory=dict)
 
@@ -39,9 +42,13 @@ class _Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Update:
-    """What a step did for a request: an event, and the whole output once it is finished."""
+    """What a step did for continuation `index` of a request: an event, or None where it broke off.
+
+    The whole output comes with the last one.
+    """
 
     request_id: str
+    index: int
     event: StreamEvent | None
     output: RequestOutput | None
     times: Times
@@ -75,6 +82,7 @@ class Engine:
         self.runner = Runner(model, memory, states, wavefront)
         self._ends = frozenset(end_token_ids)
         self._texts = None if tokenizer is None else TokenTexts(tokenizer)
+        self.grammars = Grammars(tokenizer, self._ends)
         self._answers: dict[str, _Answer] = {}
         self.generated = self.prompted = 0
         self.step_seconds = 0.0
@@ -87,12 +95,19 @@ class Engine:
     def check(self, request: Request) -> None:
         """Raise `RequestError`, with the numbers, for a request that could never run."""
         self.scheduler.check(request)
+        self.grammars.check(request.params.structured_outputs)
 
-    def add(self, request: Request) -> None:
-        """Queue a request. Raises `RequestError` at once if it can never fit."""
+    def add(self, request: Request, grammar: Grammar | None = None) -> None:
+        """Queue a request. Raises `RequestError` at once if it can never fit.
+
+        `grammar` is what `grammars.compile` made of its parameters, where another thread has; it is
+        made here otherwise.
+        """
         assert request.request_id not in self._answers, "request ids are unique"
+        if grammar is None:
+            grammar = self.grammars.compile(request.params.structured_outputs)
         first = self.scheduler.add(request)
-        self._answers[request.request_id] = _Answer(request=request, first=first)
+        self._answers[request.request_id] = _Answer(request=request, first=first, grammar=grammar)
         self.prompted += len(request.prompt_token_ids)
 
     def abort(self, request_id: str) -> RequestOutput | None:
@@ -154,20 +169,28 @@ class Engine:
             for answer, each in zip(answers, ready, strict=True)
         ]
         choices = sample_batch(logits_BV, [writer.sampling for writer in writers], self._texts)
+        lenses = loop_lenses(self.runner, ready, choices, logits_BV, self._texts)
         return [
-            self._accept(each.sequence, answer, writer, choice)
-            for each, answer, writer, choice in zip(ready, answers, writers, choices, strict=True)
+            self._accept(each.sequence, answer, writer, choice, lens)
+            for each, answer, writer, choice, lens in zip(
+                ready, answers, writers, choices, lenses, strict=True
+            )
         ]
 
     def _continuation(self, answer: _Answer, index: int) -> Continuation:
         if index not in answer.continuations:
             answer.continuations[index] = Continuation(
-                answer.request, index, self._ends, self._texts
+                answer.request, index, self._ends, self._texts, answer.grammar
             )
         return answer.continuations[index]
 
     def _accept(
-        self, sequence: Sequence, answer: _Answer, writer: Continuation, choice: Choice
+        self,
+        sequence: Sequence,
+        answer: _Answer,
+        writer: Continuation,
+        choice: Choice,
+        lens: LoopLens | None,
     ) -> Update:
         event = None
         if choice.token_id is None:  # no distribution: this sequence ends, the others go on
@@ -175,13 +198,14 @@ class Engine:
         else:
             self.generated += 1
             self.scheduler.accept(sequence, choice.token_id)
-            event = writer.accept(choice)
+            event = writer.accept(choice, lens)
         if writer.finish_reason:
             self.scheduler.finish(sequence, keep=choice.token_id is not None)
-        if choice.token_id is None:
+        if choice.token_id is None and not writer.out_of_grammar:
             self.scheduler.distrust()
         return Update(
             request_id=answer.request.request_id,
+            index=sequence.index,
             event=event,
             output=self._close(answer) if answer.finished else None,
             times=sequence.times,

@@ -15,7 +15,7 @@ from loopcoder.engine.core import Update
 from loopcoder.engine.device import usable_device
 from loopcoder.engine.prompts import Message, Prompt, PromptReader, as_params, as_prompts
 from loopcoder.engine.sequence import Request
-from loopcoder.errors import GenerationError, RequestError
+from loopcoder.errors import GenerationError
 from loopcoder.model.products import fuse
 from loopcoder.types import RequestOutput, SamplingParams, StreamEvent
 
@@ -69,13 +69,10 @@ class LLM:
         fuse(self.model)
         self.tokenizer = load_tokenizer(directory)
         self.end_token_ids = end_token_ids(directory, self.tokenizer)
-        self.loops = self.model.model.check_loops(loops)
-        self.max_model_len = _max_model_len(
-            max_model_len, self.model.config.max_position_embeddings
-        )
         self._reader = PromptReader(
-            self.model.model, self.tokenizer, max_model_len=self.max_model_len, loops=self.loops
+            self.model.config, self.tokenizer, max_model_len=max_model_len, loops=loops
         )
+        self.loops, self.max_model_len = self._reader.loops, self._reader.max_model_len
         self.engine = build_engine(
             self.model,
             settings,
@@ -177,14 +174,3 @@ class LLM:
     def _drop(self, request_id: str) -> None:
         self.engine.abort(request_id)
         self._mail.pop(request_id, None)
-
-
-def _max_model_len(asked: int | None, positions: int) -> int:
-    if asked is None:
-        return positions
-    if not 1 <= asked <= positions:
-        raise RequestError(
-            f"max_model_len is {asked}; this model has {positions} positions, so give 1 to "
-            f"{positions}"
-        )
-    return asked

@@ -9,7 +9,7 @@ from typing import Any
 from loopcoder.engine.sampling_state import check_vocabulary
 from loopcoder.engine.sequence import Request
 from loopcoder.errors import RequestError
-from loopcoder.model.plt import PLTModel
+from loopcoder.model.config import ModelConfig
 from loopcoder.types import SamplingParams
 
 Prompt = str | Sequence[int]
@@ -19,21 +19,30 @@ Message = Mapping[str, Any]
 class PromptReader:
     """Turns what users give into requests for one model.
 
-    `loops` are run where the parameters name none. Raises `RequestError` for bad input.
+    `max_model_len` None is what the model has positions for. `loops` are run where the parameters
+    name none (None: the model's own count). Needs no weights, and no torch. Raises `RequestError`
+    for bad input.
     """
 
-    def __init__(self, model: PLTModel, tokenizer: Any, *, max_model_len: int, loops: int) -> None:
-        self.model = model
+    def __init__(
+        self,
+        config: ModelConfig,
+        tokenizer: Any,
+        *,
+        max_model_len: int | None = None,
+        loops: int | None = None,
+    ) -> None:
+        self.config = config
         self.tokenizer = tokenizer
-        self.max_model_len = max_model_len
-        self.loops = loops
+        self.max_model_len = _max_model_len(max_model_len, config.max_position_embeddings)
+        self.loops = config.check_loops(loops)
         self._numbers = count()
 
     def request(self, prompt: Prompt, params: SamplingParams) -> Request:
         """A request with token ids, loop count and token limit settled."""
         params = params if params.loops else replace(params, loops=self.loops)
-        self.model.check_loops(params.loops)
-        check_vocabulary(params, self.model.shape.vocab_size)
+        self.config.check_loops(params.loops)
+        check_vocabulary(params, self.config.vocab_size)
         token_ids = self.encode(prompt)
         room = self.max_model_len - len(token_ids)
         if room < 1:
@@ -61,7 +70,7 @@ class PromptReader:
             token_ids = token_ids or ([] if bos is None else [bos])
         else:
             token_ids = _token_ids(prompt)
-        vocabulary = self.model.shape.vocab_size
+        vocabulary = self.config.vocab_size
         outside = [t for t in token_ids if not 0 <= t < vocabulary]
         if outside:
             raise RequestError(f"token id {outside[0]} is outside the vocabulary of {vocabulary}")
@@ -69,19 +78,50 @@ class PromptReader:
             raise RequestError("the prompt is empty; give at least one token")
         return token_ids
 
-    def chat_tokens(self, messages: Sequence[Message]) -> list[int]:
-        """The conversation as token ids, up to where the answer begins."""
+    def chat_tokens(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        """The conversation as token ids, up to where the answer begins; see `chat_text`."""
+        text = self.chat_text(messages, tools, options)
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def chat_text(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The conversation in the chat template, which also sees `tools` and `options`."""
         if self.tokenizer is None or not self.tokenizer.chat_template:
             raise RequestError(
-                "this checkpoint has no chat template; use generate(), or a model tuned for chat"
+                "this checkpoint has no chat template; use completions, or a model tuned for chat"
             )
-        encoded: Any = self.tokenizer.apply_chat_template(
-            [dict(message) for message in messages],
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
+        try:
+            text: str = self.tokenizer.apply_chat_template(
+                [dict(message) for message in messages],
+                tools=None if tools is None else [dict(tool) for tool in tools],
+                add_generation_prompt=True,
+                tokenize=False,
+                **(options or {}),
+            )
+        except Exception as error:  # a template is a program of the checkpoint's and may refuse
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise RequestError(f"the chat template refused the messages: {reason[0]}") from error
+        return text
+
+
+def _max_model_len(asked: int | None, positions: int) -> int:
+    if asked is None:
+        return positions
+    if not 1 <= asked <= positions:
+        raise RequestError(
+            f"max_model_len is {asked}; this model has {positions} positions, so give 1 to "
+            f"{positions}"
         )
-        return list(encoded["input_ids"])
+    return asked
 
 
 def _token_ids(prompt: object) -> list[int]:

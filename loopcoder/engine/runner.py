@@ -9,12 +9,14 @@ from torch import Tensor
 from loopcoder.cache.paged import PagedMemory
 from loopcoder.cache.states import HandedStates
 from loopcoder.cache.wave import Run, Wave, WaveKV
+from loopcoder.engine.gates import NewestGates, gates_of, watched
 from loopcoder.engine.graphs import GraphedLayers
 from loopcoder.engine.sequence import Sequence
 from loopcoder.engine.wavefront import Span, Wavefront
 from loopcoder.kernels.paged import graphable
 from loopcoder.model.layers import Kept, Rows
 from loopcoder.model.plt import PLT, LoopState
+from loopcoder.model.products import invariant_products
 
 
 class Runner:
@@ -32,6 +34,8 @@ class Runner:
         self.memory = memory
         self.states = states
         self.wavefront = wavefront
+        self.gates = NewestGates()
+        self._products = invariant_products(model)
         shape = memory.shape
         self._graphed: GraphedLayers | None = None
         if graphable(shape.device, shape.head_dim):
@@ -43,6 +47,7 @@ class Runner:
     @torch.inference_mode()
     def forward(self, spans: Several[Span]) -> "StepStates":
         """Run the spans' rows through all layers; keys, values and handed-on states are kept."""
+        self._hold_rows_apart(spans)
         self._assign(spans)
         runs = {self._run(span): span for span in spans}
         wave = Wave(list(runs), self.model.config.num_hidden_layers)
@@ -50,7 +55,11 @@ class Runner:
         x_ND = self._inputs(wave, ordered)
         rows, kv = self._rows(wave), WaveKV(self.memory, wave)
         begun = time.perf_counter()
-        if self._graphed is not None and kv.decoding:
+        if any(map(watched, spans)):
+            with gates_of(self.model.model) as gates:
+                state = self.model.model.run_layers(x_ND, rows, kv)
+            self.gates.keep(wave, ordered, gates)
+        elif self._graphed is not None and kv.decoding:
             state = self._graphed(x_ND, rows, kv)
         else:
             state = self.model.model.run_layers(x_ND, rows, kv)
@@ -59,12 +68,30 @@ class Runner:
         self._count(spans)
         return StepStates(wave, ordered, state.h)
 
+    def _hold_rows_apart(self, spans: Several[Span]) -> None:
+        """A seed promises one text: products then round a row the same in any company."""
+        invariant = any(span.sequence.request.seeded for span in spans)
+        for product in self._products:
+            product.invariant = invariant
+
     def logits(self, h_BD: Tensor) -> Tensor:
         """The head on last-loop states: [B, V]."""
         begun = time.perf_counter()
         logits_BV: Tensor = self.model.lm_head(h_BD)
         self.model_seconds += time.perf_counter() - begun
         return logits_BV
+
+    def logits_before(self, sequences: Several[Sequence]) -> list[Tensor]:
+        """The head on loops 1..R-1 of each sequence's newest token: [R - 1, V] each."""
+        earlier = [sequence.loops - 1 for sequence in sequences]
+        slot = [s.slot for s, count in zip(sequences, earlier, strict=True) for _ in range(count)]
+        loop = [loop for count in earlier for loop in range(count)]
+        h_ED = self.states.newest_SRD[slot, loop]
+        if not slot:  # products are for rows
+            return [h_ED.new_empty(0, self.model.config.vocab_size) for _ in sequences]
+        if not self.model.config.plt_normalize_per_loop:
+            h_ED = self.model.model.norm(h_ED)
+        return list(self.logits(h_ED).split(earlier))
 
     def _assign(self, spans: Several[Span]) -> None:
         for span in spans:

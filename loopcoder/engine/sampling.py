@@ -1,9 +1,9 @@
 """From logits to tokens, for all rows of a step at once.
 
-The meanings and their order are vLLM's: `min_tokens`, bias and penalties, temperature, min-p,
-top-k, top-p; log-probabilities are those of the untouched logits. What differs: of equal logits
-the lowest token id goes first everywhere, so that `top_k` keeps exactly k tokens and 1 is greedy;
-and a row's token depends on its own logits and stream alone, whatever else is in the batch.
+The meanings and their order are vLLM's: grammar, bias and penalties, `min_tokens`, temperature,
+min-p, top-k, top-p; log-probabilities are those of the untouched logits. What differs: of equal
+logits the lowest token id goes first everywhere, so that `top_k` keeps exactly k tokens and 1 is
+greedy; and a row's token depends on its own logits and stream alone, whatever else is in the batch.
 
 In the suffixes B counts rows of a step, C their candidates (the most likely tokens).
 """
@@ -71,12 +71,18 @@ def sample_batch(
 
 
 def _edited(logits_BV: Tensor, states: Sequence[SamplingState]) -> Tensor:
-    """The logits after bias, penalties and `min_tokens`; a copy if there is anything to do."""
+    """The logits after all that edits them; a copy if there is anything to do."""
+    masks = [state.allowed(logits_BV.shape[1]) for state in states]
     tables = [state.edits.rows(row) for row, state in enumerate(states) if state.edits is not None]
-    forbidden = [(row, token) for row, state in enumerate(states) for token in state.forbidden]
-    if not tables and not forbidden:
+    free = [row for row, mask in enumerate(masks) if mask is None]
+    forbidden = [(row, token) for row in free for token in states[row].forbidden]
+    if len(free) == len(states) and not tables and not forbidden:
         return logits_BV
     logits_BV = logits_BV.to(torch.float32, copy=True)
+    for row, mask in enumerate(masks):
+        if mask is not None:
+            not_V = torch.from_numpy(~mask).to(logits_BV.device)
+            logits_BV[row].masked_fill_(not_V, float("-inf"))
     if tables:
         edit_5E = torch.from_numpy(np.concatenate(tables, axis=1)).to(logits_BV.device)
         place = edit_5E[:2].long().unbind()

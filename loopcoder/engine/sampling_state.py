@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
+from loopcoder.engine.grammar import Grammar
 from loopcoder.errors import RequestError
 from loopcoder.types import SamplingParams
 
@@ -19,7 +21,8 @@ class SamplingState:
     `end_token_ids` are those that `min_tokens` must keep away, beside `params.stop_token_ids`.
     `generated` are tokens chosen earlier: a state made with them goes on exactly where the one
     that chose them stood, because the stream gives one number for each token. `seed` is the
-    request's, or a random one: with it in `params`, an unseeded state can be made again.
+    request's, or a random one: with it in `params`, an unseeded state can be made again. `grammar`
+    stands behind the tokens generated.
     """
 
     def __init__(
@@ -30,12 +33,14 @@ class SamplingState:
         prompt_token_ids: Sequence[int] = (),
         generated: Sequence[int] = (),
         end_token_ids: Collection[int] = (),
+        grammar: Grammar | None = None,
     ) -> None:
         self.params = params
         self.greedy = params.temperature < GREEDY_BELOW
         self.seed = secrets.randbits(63) if params.seed is None else params.seed
         self.generated = len(generated)
         self.edits = _edits(params, prompt_token_ids, generated)
+        self.grammar = grammar
         self._ends = sorted({*end_token_ids, *params.stop_token_ids})
         entropy = np.random.SeedSequence(self.seed % 2**64, spawn_key=(index,))
         self._stream = np.random.PCG64(entropy)
@@ -46,6 +51,18 @@ class SamplingState:
         """Tokens that would end the text before `min_tokens`."""
         return self._ends if self.generated < self.params.min_tokens else []
 
+    def allowed(self, vocabulary: int) -> NDArray[np.bool_] | None:
+        """What the grammar leaves of a vocabulary: [V]; None: there is no grammar.
+
+        Nothing that is `forbidden`, unless it is all that is left.
+        """
+        if self.grammar is None:
+            return None
+        allowed_V = self.grammar.allowed(vocabulary)
+        kept_V = allowed_V.copy()
+        kept_V[self.forbidden] = False
+        return kept_V if kept_V.any() else allowed_V
+
     def uniform(self) -> float:
         """The stream's next number in [0, 1), of 53 bits; drawn once for each sampled token."""
         return float(self._stream.random_raw() >> 11) * 2.0**-53
@@ -55,6 +72,8 @@ class SamplingState:
         self.generated += 1
         if self.edits is not None:
             self.edits.count(token_id)
+        if self.grammar is not None:
+            self.grammar.accept(token_id)
 
 
 def check_vocabulary(params: SamplingParams, vocabulary: int) -> None:

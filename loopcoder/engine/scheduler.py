@@ -138,7 +138,12 @@ class Scheduler:
             reach = self.wavefront.reach(sequence.loops)
             whole = sequence.whole or not (self.wavefront.tail or sequence.loops == 1)
             holding = self.ledger.admit(
-                sequence.tokens, sequence.loops, reach, whole=whole, spare=len(self.running)
+                sequence.tokens,
+                sequence.loops,
+                reach,
+                whole=whole,
+                spare=len(self.running),
+                private=sequence.request.seeded,
             )
             if holding is None:
                 assert self.running, "a request that fits found no room in an empty memory"

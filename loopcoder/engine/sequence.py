@@ -26,6 +26,11 @@ class Request:
         return self.params.loops
 
     @property
+    def seeded(self) -> bool:
+        """Whether the text must be the same whatever else runs, now and before."""
+        return self.params.seed is not None
+
+    @property
     def whole(self) -> bool:
         """Whether every loop must run at every prompt position."""
         return self.params.prompt_logprobs is not None

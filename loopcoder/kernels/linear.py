@@ -22,6 +22,7 @@ from loopcoder.kernels.packed import TILE, PackedWeight, can_pack
 # Float copies of a quantised weight are made this many bytes at a time: the last cache's share.
 _EXPANDED_BYTES = 1 << 22
 _ROWS_TO_PACK = 1024
+_KERNEL_ROWS = 64  # the most that csrc/bf16.cpp takes at once
 
 
 # On a CPU torch compiles a bfloat16 product anew for every number of rows, 0.7 MB that are never
@@ -57,9 +58,14 @@ class TorchProduct:
 
 
 class NativeBf16Product:
-    """A bfloat16 weight in its own row-major memory, shared with the model's parameter."""
+    """A bfloat16 weight in its own row-major memory, shared with the model's parameter.
+
+    While `invariant` is set a row's result does not depend on how many others there are, bit for
+    bit: the kernel then runs for any number of rows, block by block.
+    """
 
     name = "native-bf16"
+    invariant = False
 
     def __init__(self, weight_MK: Tensor) -> None:
         assert runs_native_bf16(weight_MK)
@@ -68,13 +74,17 @@ class NativeBf16Product:
         self._weight_MK = weight_MK.detach()
         self._kernel = _bf16_kernel()
         # Above 64 rows torch is as fast here; with AMX it is from 8 rows on.
-        self._most_rows = 7 if "amx_bf16" in native.features() else 64
+        self._most_rows = 7 if "amx_bf16" in native.features() else _KERNEL_ROWS
 
     def __call__(self, x: Tensor) -> Tensor:
         """See `Product`."""
         M, K = self.shape
         rows = x.numel() // K
-        if not 0 < rows <= self._most_rows or x.dtype != torch.bfloat16:
+        if self.invariant and rows > _KERNEL_ROWS:
+            blocks = x.reshape(rows, K).split(_KERNEL_ROWS)
+            return torch.cat([self(block) for block in blocks]).view(*x.shape[:-1], M)
+        most = _KERNEL_ROWS if self.invariant else self._most_rows
+        if not 0 < rows <= most or x.dtype != torch.bfloat16:
             return torch_linear(x, self._weight_MK)
         x = x.contiguous()
         y = torch.empty((*x.shape[:-1], M), dtype=x.dtype)
@@ -88,8 +98,11 @@ class NativeGroupedProduct:
 
     Rows are quantised to 8 bits over every 32 inputs: against the product with the dequantised
     weight this costs 0.55 % of the result's norm on normal inputs. Where torch has AMX, many rows
-    go to its matmul instead, with the weight expanded block by block, and lose nothing.
+    go to its matmul instead, with the weight expanded block by block, and lose nothing; while
+    `invariant` is set none do, and a row's result does not depend on how many others there are.
     """
+
+    invariant = False
 
     def __init__(self, weight: GroupedWeight) -> None:
         self._packed = PackedWeight(weight)
@@ -102,7 +115,7 @@ class NativeGroupedProduct:
         """See `Product`."""
         M, K = self.shape
         x_NK = x.reshape(-1, K).contiguous()
-        if self._most_rows is None or x_NK.shape[0] <= self._most_rows:
+        if self.invariant or self._most_rows is None or x_NK.shape[0] <= self._most_rows:
             y_NM = self._packed.linear(x_NK)
         else:
             y_NM = self._expanded(x_NK)

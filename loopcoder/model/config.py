@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
-from loopcoder.errors import ConfigError
+from loopcoder.errors import ConfigError, RequestError
 
 MODEL_TYPE = "iquestpltcoder"
 ARCHITECTURE = "IQuestPLTCoderForCausalLM"
@@ -58,6 +58,18 @@ class ModelConfig:
     def hidden_scale(self) -> float:
         """`b` of x^r = a E + b h; null in the file means 1."""
         return 1.0 if self.plt_hidden_scale is None else self.plt_hidden_scale
+
+    def check_loops(self, loops: int | None) -> int:
+        """The loop count to run. Raises `RequestError` for one that this model cannot run."""
+        own = self.plt_num_loops
+        if loops is None:
+            return own
+        if loops < 1 or (loops > 1 and own == 1):
+            raise RequestError(
+                f"loops is {loops}; this model can run "
+                + ("1 loop only, as it has no gates" if own == 1 else "1 or more loops")
+            )
+        return loops
 
     def with_(self, **changes: Any) -> Self:
         """A copy with some fields changed, checked again."""

@@ -19,7 +19,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from loopcoder.errors import RequestError
 from loopcoder.kernels.attention import attention_backend
 from loopcoder.model.config import ModelConfig
 from loopcoder.model.layers import Layer, Rows, rope_rows
@@ -187,16 +186,8 @@ class PLTModel(nn.Module):
         return states
 
     def check_loops(self, loops: int | None) -> int:
-        """The loop count to run. Raises `RequestError` for one that this model cannot run."""
-        own = self.shape.plt_num_loops
-        if loops is None:
-            return own
-        if loops < 1 or (loops > 1 and own == 1):
-            raise RequestError(
-                f"loops is {loops}; this model can run "
-                + ("1 loop only, as it has no gates" if own == 1 else "1 or more loops")
-            )
-        return loops
+        """See `ModelConfig.check_loops`."""
+        return self.shape.check_loops(loops)
 
     def forward(
         self,

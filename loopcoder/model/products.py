@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from loopcoder.kernels.grouped import GroupedWeight, concatenate
-from loopcoder.kernels.linear import Product, prepare
+from loopcoder.kernels.linear import (
+    NativeBf16Product,
+    NativeGroupedProduct,
+    Product,
+    prepare,
+)
 from loopcoder.kernels.memory import empty_in_huge_pages
 from loopcoder.kernels.norm import rms_norm
 from loopcoder.model.config import ModelConfig
@@ -142,6 +147,13 @@ def install(model: "PLT", group: LinearGroup, weights: Sequence[GroupedWeight]) 
 def products(model: "PLT") -> dict[str, Product]:
     """The products of a fused or quantised model, by module: "model.layers.0.mlp.gate_up"."""
     return {name: holder.product for name, holder in _holders(model)}
+
+
+def invariant_products(model: "PLT") -> list[NativeBf16Product | NativeGroupedProduct]:
+    """The products that can be made independent of the number of rows, at some speed."""
+    gates = [m.product for m in model.modules() if isinstance(m, HiddenStateGate)]
+    found = [*products(model).values(), *gates]
+    return [p for p in found if isinstance(p, NativeBf16Product | NativeGroupedProduct)]
 
 
 def replace_products(model: "PLT", replacement: Callable[[Product], Product]) -> None:

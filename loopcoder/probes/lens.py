@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.linalg import vecdot
 
+from loopcoder.model.lens import entropy, kl, log_probabilities
 from loopcoder.probes.measures import rank_of
 
 Head = Callable[[Tensor], Tensor]
@@ -40,7 +40,7 @@ def read_lens(
     blocks = []
     for first in range(0, len(token_T) - 1, size):
         rows = slice(first, min(first + size, len(token_T) - 1))
-        log_p = [log_probabilities(head, h[rows]) for h in h_RTD]
+        log_p = [log_probabilities(head(h[rows])) for h in h_RTD]
         blocks.append(_block(log_p, token_T[1:][rows], from_previous))
     return Lens(
         nats_RT=torch.cat([b.nats_RT for b in blocks], dim=1),
@@ -50,24 +50,17 @@ def read_lens(
     )
 
 
-def log_probabilities(head: Head, h_TD: Tensor) -> Tensor:
-    """log p of states [T, D]: [T, V], in float32 or better."""
-    logits = head(h_TD)
-    precise = torch.promote_types(logits.dtype, torch.float32)
-    return logits.log_softmax(-1, dtype=precise)
-
-
 def _block(log_p: list[Tensor], next_T: Tensor, from_previous: bool) -> Lens:
-    """`measures.entropy` and `measures.kl` in fewer passes: each p is made once."""
+    """Each p is made once."""
     p = [each.exp() for each in log_p]
     loops = list(zip(p, log_p, strict=True))
     pairs = pairwise(reversed(loops) if from_previous else loops)
-    shifts = [vecdot(p_r, log_p_r - log_q) for (_, log_q), (p_r, log_p_r) in pairs]
+    shifts = [kl(log_p_r, log_q, p_r) for (_, log_q), (p_r, log_p_r) in pairs]
     shifts = shifts[::-1] if from_previous else shifts
     none = next_T.new_empty(0, len(next_T), dtype=log_p[0].dtype)
     return Lens(
         nats_RT=torch.stack([-each.gather(-1, next_T[:, None])[:, 0] for each in log_p]),
         rank_RT=torch.stack([rank_of(each, next_T) for each in log_p]),
-        entropy_RT=torch.stack([-vecdot(*each) for each in loops]),
+        entropy_RT=torch.stack([entropy(log_p_r, p_r) for p_r, log_p_r in loops]),
         shift_RT=torch.stack(shifts) if shifts else none,
     )

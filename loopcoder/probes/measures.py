@@ -9,6 +9,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from loopcoder.model.lens import entropy, kl
+
+__all__ = [
+    "effective_rank",
+    "entropy",
+    "kl",
+    "offset_cost",
+    "rank_of",
+    "spectral_rank",
+    "step_size",
+    "update_angle",
+]
+
 RankRows = Literal["rms", "as_is"]
 
 
@@ -57,18 +70,6 @@ def spectral_rank(eigenvalues: Tensor) -> Tensor:
     share = sigma / sigma.sum(-1, keepdim=True).clamp_min(1e-300)
     rank = torch.special.entr(share).sum(-1).exp()
     return torch.where(largest[..., 0] > 0, rank, 0.0)
-
-
-def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p ‖ q) in nats of log-probabilities [..., V]: [...]; where p is 0 it adds nothing."""
-    difference = torch.where(log_p == float("-inf"), 0.0, log_p - log_q)
-    return (log_p.exp() * difference).sum(-1)
-
-
-def entropy(log_p: Tensor) -> Tensor:
-    """-sum p log p in nats of log-probabilities [..., V]: [...]."""
-    nats: Tensor = torch.special.entr(log_p.exp()).sum(-1)
-    return nats
 
 
 def rank_of(log_p: Tensor, token: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from loopcoder.errors import RequestError
+from loopcoder.model.lens import log_probabilities
 from loopcoder.model.plt import PLT
-from loopcoder.probes.lens import log_probabilities, read_lens
+from loopcoder.probes.lens import read_lens
 from loopcoder.records.rows import Candidate, PassageRow, PassageToken, Source
 
 
@@ -62,7 +63,7 @@ def _unexpected(text: str) -> PassageToken:
 
 def _best(model: PLT, h_TD: Tensor, top: int) -> tuple[Tensor, Tensor]:
     """The most probable tokens at each position: probabilities and ids, [T, top]."""
-    pieces = [log_probabilities(model.lm_head, h).topk(top) for h in h_TD.split(64)]
+    pieces = [log_probabilities(model.lm_head(h)).topk(top) for h in h_TD.split(64)]
     return torch.cat([p.values for p in pieces]).exp(), torch.cat([p.indices for p in pieces])
 
 

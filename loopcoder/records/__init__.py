@@ -1,5 +1,5 @@
 """What measurements leave behind: rows of JSONL, and the machine they were taken on. No torch."""
 
-from loopcoder.records.machine import available_bytes, machine
+from loopcoder.records.machine import available_bytes, machine, resident_bytes
 
-__all__ = ["available_bytes", "machine"]
+__all__ = ["available_bytes", "machine", "resident_bytes"]

@@ -32,6 +32,15 @@ def available_bytes() -> int | None:
     return int(found[0]) * 1024 if found else None
 
 
+def resident_bytes() -> int | None:
+    """Memory that this process holds; None where the system does not say."""
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    except OSError:
+        return None
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)

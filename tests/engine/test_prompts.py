@@ -13,7 +13,7 @@ TOKENIZER = byte_tokenizer()
 
 
 def _reader(*, tokenizer: object = TOKENIZER, **fields: object) -> PromptReader:
-    return PromptReader(small_plt(**fields).model, tokenizer, max_model_len=20, loops=1)
+    return PromptReader(small_plt(**fields).config, tokenizer, max_model_len=20, loops=1)
 
 
 def test_a_request_has_everything_settled() -> None:

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from loopcoder.probes.measures import (
     effective_rank,
-    entropy,
-    kl,
     offset_cost,
     rank_of,
     step_size,
@@ -148,35 +146,6 @@ def test_nothing_has_no_rank() -> None:
 def test_effective_rank_of_half_precision_is_that_of_its_values() -> None:
     x = random(0, 10, 6).bfloat16()
     assert effective_rank(x).item() == effective_rank(x.double()).item()
-
-
-@settings(deadline=None)
-@given(seed=seeds, n=st.integers(1, 50))
-def test_kl_is_scipys(seed: int, n: int) -> None:
-    p, q = distribution(seed, 4, n), distribution(seed + 1, 4, n)
-    expected = torch.from_numpy(np.atleast_1d(scipy.stats.entropy(p.numpy(), q.numpy(), axis=-1)))
-    torch.testing.assert_close(kl(p.log(), q.log()), expected, rtol=0, atol=EXACT)
-
-
-def test_kl_takes_nothing_for_what_has_no_probability() -> None:
-    p, q = torch.tensor([0.5, 0.5, 0.0]).double(), torch.tensor([0.25, 0.25, 0.5]).double()
-    assert kl(p.log(), q.log()).item() == pytest.approx(math.log(2), abs=EXACT)
-    never = torch.tensor([0.5, 0.0, 0.5]).double()
-    assert kl(p.log(), never.log()).item() == math.inf
-    assert kl(p.log(), p.log()).item() == 0
-
-
-@pytest.mark.parametrize("n", [1, 2, 65, 76800])
-def test_uniform_has_the_entropy_of_its_number(n: int) -> None:
-    log_p = torch.full((n,), -math.log(n), dtype=torch.float64)
-    assert entropy(log_p).item() == pytest.approx(math.log(n), abs=1e-9)
-
-
-def test_entropy_is_scipys_and_certainty_has_none() -> None:
-    p = distribution(0, 6, 30)
-    expected = torch.from_numpy(scipy.stats.entropy(p.numpy(), axis=-1))
-    torch.testing.assert_close(entropy(p.log()), expected, rtol=0, atol=EXACT)
-    assert entropy(torch.tensor([0.0, 1.0, 0.0]).log()).item() == 0
 
 
 @settings(deadline=None)

@@ -1,0 +1,225 @@
+"""`POST /v1/chat/completions`."""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from starlette.responses import Response
+
+from loopcoder.server.choice import Entry, Piece
+from loopcoder.server.errors import APIError
+from loopcoder.server.front import Front
+from loopcoder.server.job import Job
+from loopcoder.server.logprobs import chat_logprobs, loop_lens
+from loopcoder.server.params import check_most, check_schema, sampling_params, token_limit
+from loopcoder.server.schemas import ChatBody, ResponseFormat
+from loopcoder.server.settings import ServerSettings
+from loopcoder.server.tools import ToolCall, ToolCallReader, ToolPlan, plan_tools
+from loopcoder.server.wire import DONE, event, stream_answer, while_connected
+from loopcoder.types import StructuredOutputsParams
+
+
+def routes(front: Front) -> APIRouter:
+    """The route, bound to one model."""
+    router = APIRouter()
+
+    @router.post("/v1/chat/completions")
+    async def chat(request: Request, body: ChatBody) -> Response:
+        """Answer a conversation (OpenAI's chat completions)."""
+        front.check_model(body.model)
+        reply = await _prepare(front, body)
+        if body.stream:
+            usage = body.stream_options is not None and body.stream_options.include_usage
+            return await stream_answer(request, reply.events(usage=usage))
+        return JSONResponse(await while_connected(request, reply.whole()))
+
+    return router
+
+
+@dataclass(kw_only=True)
+class _Message:
+    """One choice's answer so far: content, and calls of tools where there are any to call."""
+
+    reader: ToolCallReader | None
+    content: str = ""
+    calls: list[ToolCall] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    finish_reason: str | None = None
+
+    def push(self, piece: Piece) -> list[str | ToolCall]:
+        """Add a piece; what of it can be told now."""
+        parts: list[str | ToolCall] = [piece.text] if piece.text else []
+        if self.reader is not None:
+            parts = self.reader.push(piece.text)
+            parts += self.reader.flush() if piece.finish_reason else []
+        for part in parts:
+            if isinstance(part, str):
+                self.content += part
+            else:
+                self.calls.append(part)
+        self.entries += piece.entries
+        self.finish_reason = piece.finish_reason
+        if self.finish_reason == "stop" and self.calls:
+            self.finish_reason = "tool_calls"
+        return parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reply:
+    """A job and what its answer shows."""
+
+    job: Job
+    plan: ToolPlan
+    top: int | None
+    lens: int | None
+
+    async def whole(self) -> dict[str, Any]:
+        """The whole answer."""
+        messages = self._messages()
+        async for batch in self.job.said():
+            for number, piece in batch:
+                messages[number].push(piece)
+        choices = [self._choice(number, each) for number, each in enumerate(messages)]
+        return {**self.job.envelope("chat.completion", choices), "usage": self.job.usage()}
+
+    async def events(self, *, usage: bool) -> AsyncGenerator[bytes, None]:
+        """The answer as a stream of server-sent events."""
+        extra: dict[str, Any] = {"usage": None} if usage else {}
+        messages = self._messages()
+        begun: set[int] = set()
+        said = self.job.said()
+        try:
+            async for batch in said:
+                chunks = []
+                for number, piece in batch:
+                    message = messages[number]
+                    delta = _delta(message.push(piece))
+                    message.entries.clear()
+                    if number not in begun:
+                        begun.add(number)
+                        delta = {"role": "assistant", "content": "", **delta}
+                    choice = {
+                        "index": number,
+                        "delta": delta,
+                        **self._details(piece.entries),
+                        "finish_reason": message.finish_reason,
+                    }
+                    envelope = self.job.envelope("chat.completion.chunk", [choice])
+                    chunks.append(event({**envelope, **extra}))
+                yield b"".join(chunks)
+        finally:
+            await said.aclose()
+        if usage:
+            last = self.job.envelope("chat.completion.chunk", [])
+            yield event({**last, "usage": self.job.usage()})
+        yield DONE
+
+    def _messages(self) -> list[_Message]:
+        return [_Message(reader=self.plan.reader()) for _ in self.job.choices]
+
+    def _choice(self, number: int, said: _Message) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": said.content, "refusal": None}
+        if said.calls:
+            message["content"] = said.content or None
+            message["tool_calls"] = [_call(call) for call in said.calls]
+        return {
+            "index": number,
+            "message": message,
+            **self._details(said.entries),
+            "finish_reason": said.finish_reason,
+        }
+
+    def _details(self, entries: Sequence[Entry]) -> dict[str, Any]:
+        texts = self.job.front.texts
+        assert texts is not None  # there is no chat without a tokenizer
+        shown = None if self.top is None else chat_logprobs(texts, entries, self.top)
+        details: dict[str, Any] = {"logprobs": shown}
+        if self.lens is not None:
+            details["loop_lens"] = loop_lens(texts, entries, self.lens)
+        return details
+
+
+def _delta(parts: Sequence[str | ToolCall]) -> dict[str, Any]:
+    delta: dict[str, Any] = {}
+    content = "".join(part for part in parts if isinstance(part, str))
+    if content:
+        delta["content"] = content
+    calls = [part for part in parts if isinstance(part, ToolCall)]
+    if calls:
+        delta["tool_calls"] = [{"index": call.index, **_call(call)} for call in calls]
+    return delta
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+async def _prepare(front: Front, body: ChatBody) -> _Reply:
+    """Check everything before anything runs."""
+    if body.top_logprobs is not None and not body.logprobs:
+        raise APIError(400, "top_logprobs needs logprobs: true", param="top_logprobs")
+    check_most("top_logprobs", body.top_logprobs, front.settings.max_logprobs)
+    plan = _plan(front, body)
+    top = (body.top_logprobs or 0) if body.logprobs else None
+    token_ids = await front.chat_tokens(
+        plan.messages([message.model_dump(exclude_none=True) for message in body.messages]),
+        plan.template_tools,
+        body.chat_template_kwargs,
+    )
+    asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    room = front.reader.max_model_len - len(token_ids)
+    params = sampling_params(
+        body,
+        front.settings,
+        max_tokens=max(1, token_limit("max_tokens", asked, room, front.settings)),
+        logprobs=top,
+        structured=_structured(body.response_format, plan, front.settings),
+    )
+    job = Job(
+        front,
+        await front.requests([token_ids], params),
+        prefix="chatcmpl",
+        detailed=top is not None or body.loop_lens is not None,
+        empty=asked == 0,
+    )
+    return _Reply(job=job, plan=plan, top=top, lens=body.loop_lens)
+
+
+def _plan(front: Front, body: ChatBody) -> ToolPlan:
+    tools = [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
+    check_most("the number of tools", len(tools), front.settings.max_tools)
+    check_schema(tools, "tools", front.settings)
+    choice = body.tool_choice
+    return plan_tools(
+        tools or None,
+        choice if choice is None or isinstance(choice, str) else choice.model_dump(),
+        body.parallel_tool_calls,
+        template_knows_tools=front.knows_tools,
+    )
+
+
+def _structured(
+    wanted: ResponseFormat | None, plan: ToolPlan, settings: ServerSettings
+) -> StructuredOutputsParams | None:
+    """What the answer is held to: a schema, or calls of tools."""
+    if wanted is None or wanted.type == "text":
+        return plan.structured
+    if plan.structured is not None:
+        raise APIError(
+            400,
+            'response_format and tools hold the answer to two forms; set tool_choice to "none" or '
+            "leave response_format out",
+            param="response_format",
+        )
+    if wanted.type == "json_object":
+        return StructuredOutputsParams(json_object=True)
+    schema = wanted.json_schema.schema_ if wanted.json_schema is not None else None
+    if schema is None:
+        raise APIError(
+            400, "response_format json_schema needs json_schema.schema", param="response_format"
+        )
+    check_schema(schema, "response_format", settings)
+    return StructuredOutputsParams(json=schema)

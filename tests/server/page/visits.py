@@ -1,0 +1,131 @@
+"""The page in a real browser, and what the browser complained of or asked for meanwhile."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PROMPT = "def fibonacci(n):\n"
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A browser; skips where there is none."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not Path(CHROMIUM).exists():
+        pytest.skip("chromium is not installed")
+    with api.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+class Visit:
+    """One tab. `refused` are the statuses that the browser may complain of."""
+
+    def __init__(self, browser: Any, url: str, *, width: int = 1280, **options: Any) -> None:
+        self.url = url
+        self.refused: set[int] = set()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.posts: list[Any] = []
+        self.context = browser.new_context(
+            viewport={"width": width, "height": 900},
+            permissions=["clipboard-read", "clipboard-write"],
+            **options,
+        )
+        self.tab = self.context.new_page()
+        self.tab.on("console", lambda message: self.complaints.append(message.text))
+        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.tab.on("request", self._asked)
+        self.tab.goto(url)
+        self.get = self.tab.locator
+
+    def _asked(self, request: Any) -> None:
+        self.requests.append(request.url)
+        if request.method == "POST":
+            self.posts.append(request)
+
+    @property
+    def bodies(self) -> list[dict[str, Any]]:
+        """What the page has asked for."""
+        return [post.post_data_json for post in self.posts]
+
+    def streamed(self, post: int = 0) -> tuple[str, list[dict[str, Any]]]:
+        """What the server sent for a request of the page: the text, and the lens of each token."""
+        lines = self.posts[post].response().text().splitlines()
+        events = [json.loads(line[5:]) for line in lines if line.startswith("data: {")]
+        choices = [event["choices"][0] for event in events]
+        lenses = [lens for choice in choices for lens in choice["loop_lens"]]
+        return "".join(choice["text"] for choice in choices), lenses
+
+    def run(self, script: str, argument: Any = None) -> Any:
+        return self.tab.evaluate(script, argument)
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.tab.keyboard.press(key)
+
+    def ready(self) -> "Visit":
+        """The model is known."""
+        self.get("#facts b").wait_for()
+        return self
+
+    def ask(self, **fields: Any) -> None:
+        """Fill the form and press Generate; `compare` is a switch, the rest are fields."""
+        self.ready()
+        given = {"prompt": PROMPT, "max_tokens": 24, "temperature": 0.6, "seed": 4, **fields}
+        self.get("#compare").set_checked(bool(given.pop("compare", False)))
+        for name, value in given.items():
+            self.get(f"#{name}").fill(str(value))
+        self.get("#generate").click()
+
+    def done(self) -> None:
+        """The answer has ended."""
+        self.get("#stop:disabled").wait_for()
+
+    def answer(self, **fields: Any) -> None:
+        """Ask, and wait for the end."""
+        self.ask(**fields)
+        self.done()
+
+    def option(self, index: int, answer: int = 0) -> Any:
+        """The token `index` of an answer."""
+        return self.get(".answer").nth(answer).locator(f".text [data-i='{index}']")
+
+    def tokens(self, answer: int = 0) -> list[str]:
+        """The text of each token of an answer, exactly."""
+        script = "(a) => [...document.querySelectorAll('.answer')[a].querySelectorAll("
+        texts: list[str] = self.run(script + "'[role=option]')].map((o) => o.textContent)", answer)
+        return texts
+
+    def panel(self) -> str:
+        text: str = self.get("#panel").inner_text()
+        return text
+
+    def close(self) -> None:
+        """Close the tab and check what every visit must hold."""
+        self.context.close()
+        expected = tuple(f"the server responded with a status of {code}" for code in self.refused)
+        odd = [
+            line
+            for line in self.complaints
+            if not (expected and any(each in line for each in expected))
+            and not (0 in self.refused and "net::ERR_" in line)
+        ]
+        assert odd == []
+        assert [each for each in self.requests if not each.startswith(self.url)] == []
