@@ -84,9 +84,10 @@ def test_options_of_larger_commands_exist(command: str) -> None:
             assert word in shown.stdout, f"{command}: no option {word}"
 
 
-def test_python_examples_run() -> None:
-    """The README's Python, with the bundled checkpoint in the place of the reader's."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["README.md", "docs/probes.md"])
+def test_python_examples_run(page: str) -> None:
+    """A page's Python, with the bundled checkpoint in the place of the reader's."""
+    text = (ROOT / page).read_text(encoding="utf-8")
     for code in re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
         bundled = str(ROOT / "loopcoder" / "models" / "loopcoder-nano")
         runnable = code.replace("path/to/checkpoint", bundled)

@@ -108,6 +108,7 @@ def test_javascript(server: Any, tmp_path: Path) -> None:
     assert run(["node", "example.mjs"], server, tmp_path).stdout.strip()
 
 
+@pytest.mark.slow
 def test_inspect(server: Any, tmp_path: Path) -> None:
     if find_spec("inspect_ai") is None:
         pytest.skip("inspect-ai is not installed")

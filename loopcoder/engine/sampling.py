@@ -72,17 +72,16 @@ def sample_batch(
 
 def _edited(logits_BV: Tensor, states: Sequence[SamplingState]) -> Tensor:
     """The logits after all that edits them; a copy if there is anything to do."""
-    masks = [state.allowed(logits_BV.shape[1]) for state in states]
+    held = [row for row, state in enumerate(states) if state.grammar is not None]
     tables = [state.edits.rows(row) for row, state in enumerate(states) if state.edits is not None]
-    free = [row for row, mask in enumerate(masks) if mask is None]
-    forbidden = [(row, token) for row in free for token in states[row].forbidden]
-    if len(free) == len(states) and not tables and not forbidden:
+    forbidden = [(row, token) for row, state in enumerate(states) for token in state.forbidden]
+    if not held and not tables and not forbidden:
         return logits_BV
     logits_BV = logits_BV.to(torch.float32, copy=True)
-    for row, mask in enumerate(masks):
-        if mask is not None:
-            not_V = torch.from_numpy(~mask).to(logits_BV.device)
-            logits_BV[row].masked_fill_(not_V, float("-inf"))
+    if held:
+        allowed_BV = np.stack([states[row].allowed(logits_BV.shape[1]) for row in held])
+        barred_BV = torch.from_numpy(~allowed_BV).to(logits_BV.device)
+        logits_BV[held] = logits_BV[held].masked_fill_(barred_BV, float("-inf"))
     if tables:
         edit_5E = torch.from_numpy(np.concatenate(tables, axis=1)).to(logits_BV.device)
         place = edit_5E[:2].long().unbind()

@@ -48,20 +48,25 @@ class SamplingState:
 
     @property
     def forbidden(self) -> list[int]:
-        """Tokens that would end the text before `min_tokens`."""
-        return self._ends if self.generated < self.params.min_tokens else []
+        """Tokens that would end the text before `min_tokens`; under a grammar, `allowed` tells."""
+        return self._too_early() if self.grammar is None else []
 
-    def allowed(self, vocabulary: int) -> NDArray[np.bool_] | None:
-        """What the grammar leaves of a vocabulary: [V]; None: there is no grammar.
+    def allowed(self, vocabulary: int) -> NDArray[np.bool_]:
+        """What the grammar leaves of a vocabulary: [V].
 
-        Nothing that is `forbidden`, unless it is all that is left.
+        Nothing that would end the text before `min_tokens`, unless it is all that is left.
         """
-        if self.grammar is None:
-            return None
+        assert self.grammar is not None
         allowed_V = self.grammar.allowed(vocabulary)
+        too_early = self._too_early()
+        if not too_early:
+            return allowed_V
         kept_V = allowed_V.copy()
-        kept_V[self.forbidden] = False
+        kept_V[too_early] = False
         return kept_V if kept_V.any() else allowed_V
+
+    def _too_early(self) -> list[int]:
+        return self._ends if self.generated < self.params.min_tokens else []
 
     def uniform(self) -> float:
         """The stream's next number in [0, 1), of 53 bits; drawn once for each sampled token."""

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
+from loopcoder.engine.structured import enforceable
 from loopcoder.server.choice import Entry, Piece
 from loopcoder.server.errors import APIError
 from loopcoder.server.front import Front
@@ -176,7 +177,8 @@ async def _prepare(front: Front, body: ChatBody) -> _Reply:
         front.settings,
         max_tokens=max(1, token_limit("max_tokens", asked, room, front.settings)),
         logprobs=top,
-        structured=_structured(body.response_format, plan, front.settings),
+        structured=plan.structured,
+        shows_special=plan.shows_special,
     )
     job = Job(
         front,
@@ -198,28 +200,23 @@ def _plan(front: Front, body: ChatBody) -> ToolPlan:
         choice if choice is None or isinstance(choice, str) else choice.model_dump(),
         body.parallel_tool_calls,
         template_knows_tools=front.knows_tools,
+        special_tags=front.special_tags,
+        answer=_answer(body.response_format, front.settings),
     )
 
 
-def _structured(
-    wanted: ResponseFormat | None, plan: ToolPlan, settings: ServerSettings
+def _answer(
+    wanted: ResponseFormat | None, settings: ServerSettings
 ) -> StructuredOutputsParams | None:
-    """What the answer is held to: a schema, or calls of tools."""
+    """What content is held to."""
     if wanted is None or wanted.type == "text":
-        return plan.structured
-    if plan.structured is not None:
-        raise APIError(
-            400,
-            'response_format and tools hold the answer to two forms; set tool_choice to "none" or '
-            "leave response_format out",
-            param="response_format",
-        )
+        return None
     if wanted.type == "json_object":
         return StructuredOutputsParams(json_object=True)
-    schema = wanted.json_schema.schema_ if wanted.json_schema is not None else None
-    if schema is None:
+    given = wanted.json_schema
+    if given is None or given.schema_ is None:
         raise APIError(
             400, "response_format json_schema needs json_schema.schema", param="response_format"
         )
-    check_schema(schema, "response_format", settings)
-    return StructuredOutputsParams(json=schema)
+    check_schema(given.schema_, "response_format", settings)
+    return StructuredOutputsParams(json=enforceable(given.schema_, strict=bool(given.strict)))

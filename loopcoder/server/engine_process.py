@@ -9,12 +9,14 @@ import queue
 import sys
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from loopcoder.engine.build import EngineSettings, build_engine
 from loopcoder.engine.core import Engine, Update
+from loopcoder.engine.grammar import Grammar, Grammars
 from loopcoder.errors import LoopCoderError, RequestError
 from loopcoder.records import resident_bytes
 from loopcoder.server.messages import (
@@ -90,10 +92,20 @@ def _tokenizer(text: str) -> Any:
     return SimpleNamespace(backend_tokenizer=Tokenizer.from_str(text))
 
 
+class _Compiled(NamedTuple):
+    """A request whose grammar has been compiled, or could not be."""
+
+    add: Add
+    grammar: Grammar | RequestError | None
+
+
+Inbox = queue.SimpleQueue[Add | Abort | _Compiled | None]
+
+
 def _serve(engine: Engine, pipe: Connection) -> None:
     """Step while there is work; between two steps, read what the front has said."""
-    inbox: queue.SimpleQueue[Add | Abort | None] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()
+    inbox: Inbox = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(pipe, inbox, engine.grammars), daemon=True).start()
     reported = 0.0
     while True:
         while not (inbox.empty() and engine.busy):
@@ -113,22 +125,48 @@ def _serve(engine: Engine, pipe: Connection) -> None:
             pipe.send(Step(tokens, _stats(engine) if due else None))
 
 
-def _listen(pipe: Connection, inbox: "queue.SimpleQueue[Add | Abort | None]") -> None:
+def _listen(pipe: Connection, inbox: Inbox, grammars: Grammars) -> None:
+    """Put what comes into the inbox; grammars are compiled first, while steps go on."""
+    compiler = ThreadPoolExecutor(1)
+    latest: Future[Any] = compiler.submit(grammars.load)
     try:
         while True:
-            inbox.put(pipe.recv())
+            message: Add | Abort = pipe.recv()
+            if isinstance(message, Abort):
+                inbox.put(message)
+                if not latest.done():  # its request may be among those that are not in yet
+                    compiler.submit(inbox.put, message)
+            elif message.request.params.structured_outputs is None:
+                inbox.put(message)
+            else:
+                latest = compiler.submit(_compile, message, inbox, grammars)
     except (EOFError, OSError):
         inbox.put(None)
 
 
-def _take(engine: Engine, message: Add | Abort) -> Refused | None:
+def _compile(message: Add, inbox: Inbox, grammars: Grammars) -> None:
+    grammar: Grammar | RequestError | None
+    try:
+        grammar = grammars.compile(message.request.params.structured_outputs)
+    except RequestError as error:
+        grammar = error
+    except BaseException:  # a panic of the library's is no Exception, and the client still waits
+        _log.exception("a grammar could not be compiled")
+        grammar = RequestError("the grammar of the structured output could not be compiled")
+    inbox.put(_Compiled(message, grammar))
+
+
+def _take(engine: Engine, message: Add | Abort | _Compiled) -> Refused | None:
     if isinstance(message, Abort):
         engine.abort(message.request_id)
         return None
+    add, grammar = message if isinstance(message, _Compiled) else (message, None)
     try:
-        engine.add(message.request)
+        if isinstance(grammar, RequestError):
+            raise grammar
+        engine.add(add.request, grammar)
     except RequestError as error:
-        return Refused(message.request.request_id, str(error))
+        return Refused(add.request.request_id, str(error))
     return None
 
 

@@ -99,10 +99,9 @@ def _(error: LoopCoderError) -> APIError:
 
 @as_api_error.register
 def _(error: RequestValidationError) -> APIError:
-    first = error.errors()[0]
-    # Of a union pydantic also names the alternative, which is no part of what the client sent.
-    where = [str(part) for part in first["loc"] if part not in _NOT_SENT and "[" not in str(part)]
-    param = ".".join(where) or None
+    found = error.errors()
+    first = max(found, key=lambda each: len(each["loc"]))  # of a union, what came nearest
+    param = _sent(first["loc"])
     if first["type"] == "extra_forbidden":
         message = f"Unrecognized request argument supplied: {param}"
         return APIError(400, message, param=param, code="unknown_parameter")
@@ -112,7 +111,14 @@ def _(error: RequestValidationError) -> APIError:
         return APIError(
             400, f"Missing required parameter: {param}", param=param, code="missing_parameter"
         )
-    return APIError(400, f"{param or 'the body'}: {first['msg']}", param=param)
+    same = [each["msg"] for each in found if _sent(each["loc"]) == param]
+    said = "; or: ".join(dict.fromkeys(same))
+    return APIError(400, f"{param or 'the body'}: {said}", param=param)
+
+
+def _sent(where: tuple[int | str, ...]) -> str | None:
+    """The path of a field; of a union pydantic also names the alternative that it tried."""
+    return ".".join(str(p) for p in where if p not in _NOT_SENT and "[" not in str(p)) or None
 
 
 def install(app: FastAPI) -> None:

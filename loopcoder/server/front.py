@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from inspect import signature
@@ -10,17 +11,17 @@ from typing import Any
 
 from loopcoder.engine.prompts import PromptReader
 from loopcoder.engine.sequence import Request
-from loopcoder.engine.structured import check_grammar
 from loopcoder.engine.vocabulary import TokenTexts
 from loopcoder.model.config import ModelConfig
 from loopcoder.model.cost import parameters
 from loopcoder.server.engine_client import EngineClient
 from loopcoder.server.errors import APIError
+from loopcoder.server.grammar_check import GrammarCheck
 from loopcoder.server.messages import Token
 from loopcoder.server.metrics import Metrics
 from loopcoder.server.settings import ServerSettings
-from loopcoder.server.tools import knows_tools
-from loopcoder.types import SamplingParams
+from loopcoder.server.tools import knows_tools, special_tags
+from loopcoder.types import SamplingParams, StructuredOutputsParams
 
 _LONG_TEXT = 20_000  # characters; tokenizing more is left to a thread
 
@@ -35,6 +36,7 @@ class Front:
     client: EngineClient
     facts: dict[str, Any]
     metrics: Metrics
+    grammars: GrammarCheck | None
     started: float = field(default_factory=time.time)
     stopping: bool = False
 
@@ -134,6 +136,11 @@ class Front:
         """Whether the chat template shows tools by itself."""
         return knows_tools(self.reader.chat_text)
 
+    @cached_property
+    def special_tags(self) -> bool:
+        """Whether the tags of a tool call are special tokens."""
+        return special_tags(self.tokenizer)
+
     def check_length(self, token_ids: Sequence[int]) -> None:
         """Raise `APIError` 413 for a prompt that leaves no room for an answer."""
         most = self.reader.max_model_len - 1
@@ -146,14 +153,27 @@ class Front:
         return max(len(token) for token in self.tokenizer.get_vocab())
 
     async def requests(self, prompts: Sequence[list[int]], params: SamplingParams) -> list[Request]:
-        """Requests of the same parameters, checked: a grammar by compiling it, in a thread."""
+        """Requests of the same parameters, checked: a grammar by compiling it elsewhere."""
         if params.loops is not None and params.loops > self.most_loops > 1:
             raise APIError(
                 400, f"loops is {params.loops}; give 1 to {self.most_loops}", param="loops"
             )
         if params.structured_outputs is not None:
-            await asyncio.to_thread(check_grammar, params.structured_outputs)
+            await self._check_grammar(params.structured_outputs)
         return [self.reader.request(token_ids, params) for token_ids in prompts]
+
+    async def _check_grammar(self, wanted: StructuredOutputsParams) -> None:
+        if self.grammars is None:
+            raise APIError(
+                400, "this model has no tokenizer, so it knows no text to hold to a form"
+            )
+        loop = asyncio.get_running_loop()
+        # In a thread of their own: they may take seconds, and other texts have to be read.
+        await loop.run_in_executor(self._grammar_thread, self.grammars.check, wanted)
+
+    @cached_property
+    def _grammar_thread(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1, thread_name_prefix="grammars")
 
     async def tokens(self, requests: Sequence[Request]) -> AsyncGenerator[list[Token], None]:
         """The tokens of requests as they come. Leaving the loop stops the work.

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from loopcoder.server.errors import APIError
 from loopcoder.server.settings import ServerSettings
 
-OPEN = frozenset({"/", "/health", "/version", "/metrics", "/openapi.json", "/docs"})
+OPEN = frozenset({"/", "/favicon.ico", "/health", "/version", "/metrics", "/openapi.json"})
 _LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 

@@ -57,7 +57,7 @@ class GrammarCheck:
 
     def check(self, params: StructuredOutputsParams) -> None:
         """Raise `RequestError` for a grammar that is not valid, too large or too slow. Blocks."""
-        key = sha256(grammar_text(params).encode("utf-8", "surrogatepass")).digest()
+        key = sha256(grammar_text(params).encode()).digest()
         with self._lock:
             if key not in self._refusals:
                 self._refusals[key] = self._judge(params)

@@ -35,6 +35,7 @@ def sampling_params(
     logprobs: int | None,
     prompt_logprobs: int | None = None,
     structured: StructuredOutputsParams | None = None,
+    shows_special: bool = False,
 ) -> SamplingParams:
     """What the engine is to do. Fields that the body leaves out have OpenAI's defaults.
 
@@ -52,6 +53,8 @@ def sampling_params(
     if body.top_p is not None:
         # 0, which OpenAI allows, leaves the likeliest token alone, as the least number does.
         given["top_p"] = body.top_p or 1e-9
+    if shows_special:
+        given["skip_special_tokens"] = False
     return SamplingParams(
         **given,
         max_tokens=max_tokens,

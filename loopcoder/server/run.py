@@ -4,10 +4,11 @@ import asyncio
 import logging
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loopcoder.checkpoint.config_file import read_config
 from loopcoder.checkpoint.locate import locate
@@ -15,6 +16,9 @@ from loopcoder.errors import RequestError
 from loopcoder.server.engine_client import EngineClient, EngineError, StoppedError
 from loopcoder.server.messages import EngineSpec, Vocabulary
 from loopcoder.server.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from loopcoder.server.grammar_check import GrammarCheck
 
 _log = logging.getLogger("loopcoder.server")
 
@@ -54,6 +58,7 @@ def serve(model: ModelSettings, settings: ServerSettings) -> None:
             settings=model.engine,
         )
     )
+    stack = ExitStack()
     try:
         from loopcoder.checkpoint.tokenizer import end_token_ids, load_tokenizer
         from loopcoder.engine.prompts import PromptReader
@@ -80,9 +85,11 @@ def serve(model: ModelSettings, settings: ServerSettings) -> None:
             client=client,
             facts=facts,
             metrics=Metrics(lambda: client.stats, lambda: client.outstanding),
+            grammars=stack.enter_context(_grammar_check(words)),
         )
         asyncio.run(_run(front, create_app(front), listening))
     finally:
+        stack.close()
         client.close()
         listening.close()
 
@@ -100,6 +107,18 @@ def _tokenizer_text(tokenizer: Any) -> str | None:
         return None
     text: str = tokenizer.backend_tokenizer.to_str()
     return text
+
+
+@contextmanager
+def _grammar_check(words: Vocabulary) -> Iterator["GrammarCheck | None"]:
+    """What compiles grammars for a vocabulary; None where there is none."""
+    if words.tokenizer is None:
+        yield None
+        return
+    from loopcoder.server.grammar_check import GrammarCheck
+
+    with closing(GrammarCheck(words.tokenizer, words.end_token_ids)) as check:
+        yield check
 
 
 def _bind(settings: ServerSettings) -> socket.socket:

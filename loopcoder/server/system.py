@@ -42,7 +42,7 @@ def routes(front: Front) -> APIRouter:
         front.check_model(name)
         return front.card()
 
-    @router.get("/health")
+    @router.api_route("/health", methods=["GET", "HEAD"])
     async def health() -> dict[str, str]:
         """200 while the engine stands."""
         return {"status": "ok"}
@@ -114,7 +114,7 @@ def page_routes() -> APIRouter:
     """The page and its files, read from the package."""
     router = APIRouter(include_in_schema=False)
 
-    @router.get("/")
+    @router.api_route("/", methods=["GET", "HEAD"])
     async def page() -> HTMLResponse:
         """The page."""
         return HTMLResponse(_PAGE.joinpath("index.html").read_text("utf-8"), headers=_PAGE_HEADERS)

@@ -32,7 +32,7 @@ class ToolCallReader:
 
     def __init__(self) -> None:
         self.calls = 0
-        self._held = ""
+        self._blanks = self._held = ""
         self._searched = 0
 
     def push(self, text: str) -> list[str | ToolCall]:
@@ -50,15 +50,19 @@ class ToolCallReader:
 
     def flush(self) -> list[str | ToolCall]:
         """What was held back, once no more text comes."""
-        text, self._held, self._searched = self._held, "", 0
+        text = self._blanks + self._held
+        self._blanks, self._held, self._searched = "", "", 0
         return [text] if text and not (self.calls and text.isspace()) else []
 
     def _content(self) -> str:
         """Take out the text before a call, or before what may become one."""
         at = self._held.find(OPEN)
-        if at >= 0:
-            text, self._held = self._held[:at].rstrip(), self._held[at:]
+        if at > 0:
+            text = self._held[:at].rstrip()
+            self._blanks, self._held = self._held[len(text) : at], self._held[at:]
             return text
+        if at == 0:
+            return ""
         tails = (n for n in range(len(OPEN) - 1, 0, -1) if self._held.endswith(OPEN[:n]))
         certain = self._held[: len(self._held) - next(tails, 0)].rstrip()
         self._held = self._held[len(certain) :]
@@ -71,7 +75,8 @@ class ToolCallReader:
         while (end := self._held.find(CLOSE, self._searched)) >= 0:
             found = read_call(self._held[len(OPEN) : end])
             if found is not None:
-                self._held, self._searched = self._held[end + len(CLOSE) :], 0
+                self._held = self._held[end + len(CLOSE) :]
+                self._blanks, self._searched = "", 0
                 self.calls += 1
                 name, arguments = found
                 return ToolCall(

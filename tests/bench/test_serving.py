@@ -361,3 +361,15 @@ def test_mistakes_are_one_line_and_status_2(arguments: tuple[str, ...], expected
 
 def test_help_has_an_example() -> None:
     assert "Example: loopcoder bench serve" in loopcoder("bench", "serve", "--help").stdout
+
+
+def test_servers_that_do_not_fit_together_start_for_each_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("loopcoder.bench.serving.rounds.available_bytes", lambda: 1)
+    said: list[str] = []
+    monkeypatch.setattr(f"{__name__}.PLAN", replace(PLAN, streams=(False,), rounds=2))
+    result = measure(loops=(2,), report=said.append)
+    assert result["machine"]["turns"] == "one server started at a time"
+    assert [row["n"] for row in result["rows"]] == [2, 2, 2]
+    assert said.count("R2: starting") == 2

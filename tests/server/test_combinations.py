@@ -112,7 +112,9 @@ def check(url: str, body: dict[str, Any]) -> None:
         assert refused.status_code == 400
         return
     choices, usage = given
-    assert streamed(url, body)[0] == choices
+    if body.get("echo") and body.get("logprobs") is not None:
+        return  # lm-eval's way to score; there is no stream of it
+    assert streamed(url, body)[0] == choices, body
     assert usage["completion_tokens"] <= body.get("max_tokens", 16) * len(choices)
     for choice in choices.values():
         assert choice["reason"] in ("stop", "length")
@@ -125,8 +127,8 @@ def check_text(body: dict[str, Any], choice: dict[str, Any]) -> None:
         return
     stops = body.get("stop", [])
     stops = [stops] if isinstance(stops, str) else stops
-    if not body.get("include_stop_str_in_output"):
-        assert not any(stop in choice["text"] for stop in stops)
+    if not (body.get("include_stop_str_in_output") or body.get("min_tokens")):
+        assert not any(stop in choice["text"] for stop in stops), (body, choice["text"])
     form = body.get("structured_outputs", {})
     plain = not stops and "stop_token_ids" not in body
     if plain and choice["reason"] == "stop" and ("json" in form or "json_object" in form):
@@ -138,27 +140,27 @@ def check_text(body: dict[str, Any], choice: dict[str, Any]) -> None:
         assert joined.decode(errors="replace") == choice["text"] or stops
 
 
-@settings(EVERYTHING, max_examples=50)
+@settings(EVERYTHING, max_examples=30)
 @given(body=bodies(COMPLETION, prompt=st.sampled_from(PROMPTS)))
 def test_completions(server: Any, body: dict[str, Any]) -> None:
     check(f"{server.url}/v1/completions", body)
 
 
-@settings(EVERYTHING, max_examples=30)
+@settings(EVERYTHING, max_examples=20)
 @given(body=bodies(CHAT, messages=st.just(HELLO)))
 def test_chat(server: Any, body: dict[str, Any]) -> None:
     check(f"{server.url}/v1/chat/completions", {"max_tokens": 12, **body})
 
 
 @pytest.mark.slow
-@settings(EVERYTHING, max_examples=600)
+@settings(EVERYTHING, max_examples=300)
 @given(body=bodies(COMPLETION, prompt=st.sampled_from(PROMPTS)))
 def test_many_completions(server: Any, body: dict[str, Any]) -> None:
     check(f"{server.url}/v1/completions", body)
 
 
 @pytest.mark.slow
-@settings(EVERYTHING, max_examples=300)
+@settings(EVERYTHING, max_examples=150)
 @given(body=bodies(CHAT, messages=st.just(HELLO)))
 def test_many_chats(server: Any, body: dict[str, Any]) -> None:
     check(f"{server.url}/v1/chat/completions", {"max_tokens": 12, **body})

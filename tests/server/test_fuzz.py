@@ -99,21 +99,22 @@ def _run_one(fuzz: Fuzz, strategy: Any, cases: int, number: int) -> None:
         send()
 
 
-def check(server: Any, count: int, number: int) -> None:
+def check(server: Any, count: int, number: int) -> int:
+    """Send, see that the server is well, and say how many were sent."""
     fuzz = Fuzz(server)
     run(fuzz, count, number)
     fuzz.check_alive()
-    assert fuzz.sent >= 0.9 * count
     assert fuzz.statuses["POST", 200] > 0.02 * count
     assert fuzz.statuses["POST", 400] > 0.2 * count
+    return fuzz.sent
 
 
 def test_a_few_hundred(small: Any) -> None:
-    check(small, 300, 0)
+    check(small, 200, 0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(1, 5))
 def test_ten_thousand(small: Any, number: int) -> None:
     """In four parts, so that they can run side by side."""
-    check(small, 2_600, number)
+    assert check(small, 2_800, number) >= 2_500

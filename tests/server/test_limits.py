@@ -285,7 +285,7 @@ def test_a_large_body_is_413_announced_or_not(http: httpx.Client) -> None:
 def strict() -> Iterator[Any]:
     """A server with two keys, room for few, short answers, and prompts in its log."""
     keys = [word for key in KEYS for word in ("--api-key", key)]
-    limits = ("--max-num-seqs", "1", "--max-queue", "2", "--max-tokens", "1000")
+    limits = ("--max-num-seqs", "1", "--max-queue", "2", "--max-tokens", "200")
     with serving(*limits, *keys, "--log-prompts") as started:
         yield started
 
@@ -297,13 +297,13 @@ def keyed(strict: Any) -> Iterator[httpx.Client]:
 
 
 def test_the_operators_limits(keyed: httpx.Client) -> None:
-    for fields in ({"max_tokens": 1001}, {"n": 4}, {"prompt": ["a", "b"], "n": 2}):
+    for fields in ({"max_tokens": 201}, {"n": 4}, {"prompt": ["a", "b"], "n": 2}):
         check_error(keyed.post("/v1/completions", json={**ASK, **fields}), 400)
     for name in ("max_tokens", "max_completion_tokens"):
-        body = {**TALK, "max_tokens": None, name: 1001}
+        body = {**TALK, "max_tokens": None, name: 201}
         check_error(keyed.post("/v1/chat/completions", json=body), 400)
     cut = keyed.post("/v1/chat/completions", json={**TALK, "max_tokens": None, "ignore_eos": True})
-    assert cut.json()["usage"]["completion_tokens"] == 1000
+    assert cut.json()["usage"]["completion_tokens"] == 200
 
 
 @pytest.mark.parametrize(
@@ -359,6 +359,8 @@ def test_a_full_queue_is_429(strict: Any, keyed: httpx.Client) -> None:
     while keyed.get("/stats").json()["outstanding"] < 3 and time.monotonic() < end:
         time.sleep(0.01)
     refused = keyed.post("/v1/completions", json=ASK)
+    with openai_client(strict.url, api_key=KEYS[0]) as client, pytest.raises(openai.RateLimitError):
+        client.completions.create(**ASK)
     for thread in threads:
         thread.join()
     assert [response.status_code for response in results] == [200] * 3
@@ -388,13 +390,13 @@ def make_fragile(model: Any) -> None:
 
 @pytest.fixture(scope="module")
 def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A model that gives NaN after one letter; three seconds for a request."""
+    """A model that gives NaN after one letter; two seconds for a request."""
     directory = tmp_path_factory.mktemp("nan")
     model = small_model(max_position_embeddings=4096, tie_word_embeddings=False)
     make_fragile(model)
     model.save_pretrained(directory)
     byte_tokenizer().save_pretrained(directory)
-    options = ("--request-timeout", "3", "--served-model-name", "fragile")
+    options = ("--request-timeout", "2", "--served-model-name", "fragile")
     with serving(*options, model=str(directory)) as started:
         yield started
 

@@ -182,16 +182,20 @@ def read_all(connection: socket.socket) -> bytes:
     return b"".join(pieces)
 
 
+def unread(tokens: int, seed: int) -> dict[str, Any]:
+    """A stream of 5 kB a token: what the system keeps of it for a deaf client is soon full."""
+    return stream(tokens, loop_lens=20, loops=4, seed=seed)
+
+
 def test_who_does_not_read_stalls_nobody(server: Served) -> None:
-    """Four streams of megabytes that nobody reads: others are served, then they are whole."""
-    body = stream(600, loop_lens=20)
+    """Two streams of megabytes that nobody reads: others are served, then they are whole."""
     began = server.stats()["generated_tokens"]
-    sleepers = [deaf(server, {**body, "prompt": [10 + n] * 20}) for n in range(4)]
+    sleepers = [deaf(server, unread(1000, seed)) for seed in range(2)]
     try:
-        until(server, lambda stats: stats["generated_tokens"] > began + 4)
+        until(server, lambda stats: stats["generated_tokens"] > began + 2)
         others = with_client(server.url, lambda client: churn(client, range(6001, 6010), 4))
         assert others == {"ok": 9}
-        # All 600 tokens are written although not one has been read.
+        # All tokens are written although none has been read.
         until(server, lambda stats: stats["running"] == stats["waiting"] == 0)
         answers = [read_all(connection) for connection in sleepers]
     finally:
@@ -200,13 +204,27 @@ def test_who_does_not_read_stalls_nobody(server: Served) -> None:
     for answer in answers:
         assert answer.startswith(b"HTTP/1.1 200")
         assert b"data: [DONE]" in answer[-40:]
-        assert answer.count(b'"finish_reason":null') == 599
-        assert len(answer) > 2**20
+        assert answer.count(b'"finish_reason":null') == 999
+        assert len(answer) > 4 * 2**20
     settled(server)
 
 
+def test_what_nobody_reads_takes_no_place_in_the_queue() -> None:
+    """One place, held by an answer that is written but not read: it is free for the next."""
+    limits = ("--max-num-seqs", "1", "--max-queue", "0", "--drain-timeout", "1")
+    with serving(*limits) as server:
+        sleeper = deaf(server, unread(1000, 0))
+        until(server, lambda stats: stats["generated_tokens"] == 1000)
+        try:
+            response = httpx.post(f"{server.url}{PATH}", json=ask(2), timeout=60)
+            assert response.status_code == 200
+        finally:
+            sleeper.close()
+        settled(server)
+
+
 def test_who_leaves_without_reading_is_forgotten(server: Served) -> None:
-    connections = [deaf(server, stream(400, loop_lens=20, seed=n)) for n in range(3)]
+    connections = [deaf(server, unread(1000, n)) for n in range(3)]
     until(server, lambda stats: stats["outstanding"] == 3)
     for connection in connections:
         connection.close()

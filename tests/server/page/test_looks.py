@@ -144,6 +144,7 @@ def test_a_long_answer_is_appended_to_and_never_redrawn(visit: Any) -> None:
           !one.target.closest(".measures, .most") ? one.removedNodes.length : 0;
       }).observe(document.querySelector("#answers"), { childList: true, subtree: true });
     }""")
+    seen.tab.set_viewport_size({"width": 1000, "height": 500})
     seen.answer(max_tokens=200, temperature=1)
     assert len(seen.tokens()) == 200
     assert seen.run("window.removed") == 0

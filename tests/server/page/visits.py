@@ -19,6 +19,18 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+# Keeps a copy of what the server sends, as the browser's own log drops some of it.
+LISTEN = """
+const ask = window.fetch;
+window.sent = [];
+window.fetch = async (to, options) => {
+  const place = options?.method === "POST" ? window.sent.push("") - 1 : -1;
+  const response = await ask(to, options);
+  if (place < 0) return response;
+  response.clone().text().then((text) => { window.sent[place] = text; }, () => {});
+  return response;
+};
+"""
 PROMPT = "def fibonacci(n):\n"
 
 
@@ -42,12 +54,13 @@ class Visit:
         self.refused: set[int] = set()
         self.complaints: list[str] = []
         self.requests: list[str] = []
-        self.posts: list[Any] = []
+        self.bodies: list[dict[str, Any]] = []
         self.context = browser.new_context(
             viewport={"width": width, "height": 900},
             permissions=["clipboard-read", "clipboard-write"],
             **options,
         )
+        self.context.add_init_script(LISTEN)
         self.tab = self.context.new_page()
         self.tab.on("console", lambda message: self.complaints.append(message.text))
         self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -58,17 +71,12 @@ class Visit:
     def _asked(self, request: Any) -> None:
         self.requests.append(request.url)
         if request.method == "POST":
-            self.posts.append(request)
-
-    @property
-    def bodies(self) -> list[dict[str, Any]]:
-        """What the page has asked for."""
-        return [post.post_data_json for post in self.posts]
+            self.bodies.append(request.post_data_json)
 
     def streamed(self, post: int = 0) -> tuple[str, list[dict[str, Any]]]:
         """What the server sent for a request of the page: the text, and the lens of each token."""
-        lines = self.posts[post].response().text().splitlines()
-        events = [json.loads(line[5:]) for line in lines if line.startswith("data: {")]
+        sent: str = self.run("(post) => window.sent[post]", post)
+        events = [json.loads(line[5:]) for line in sent.splitlines() if line.startswith("data: {")]
         choices = [event["choices"][0] for event in events]
         lenses = [lens for choice in choices for lens in choice["loop_lens"]]
         return "".join(choice["text"] for choice in choices), lenses
