@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
+from numpy.random import PCG64, SeedSequence
 from numpy.typing import NDArray
 
 from loopcoder.engine.grammar import Grammar
@@ -42,8 +43,8 @@ class SamplingState:
         self.edits = _edits(params, prompt_token_ids, generated)
         self.grammar = grammar
         self._ends = sorted({*end_token_ids, *params.stop_token_ids})
-        entropy = np.random.SeedSequence(self.seed % 2**64, spawn_key=(index,))
-        self._stream = np.random.PCG64(entropy)
+        entropy = SeedSequence(self.seed % 2**64, spawn_key=(index,))
+        self._stream = PCG64(entropy)
         self._stream.advance(len(generated))
 
     @property

@@ -1,5 +1,6 @@
 """The application: gate, routes, errors."""
 
+import asyncio
 import logging
 
 from fastapi import FastAPI
@@ -59,5 +60,7 @@ class _Watched:
 
         try:
             await self.app(scope, receive, counted if scope["type"] == "http" else send)
+        except asyncio.CancelledError:  # the server's end, and somebody who had stopped reading
+            _log.info("a stream that was not read was cut off")
         except Exception:
             _log.exception("a request failed")

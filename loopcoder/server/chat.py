@@ -33,7 +33,9 @@ def routes(front: Front) -> APIRouter:
         reply = await _prepare(front, body)
         if body.stream:
             usage = body.stream_options is not None and body.stream_options.include_usage
-            return await stream_answer(request, reply.events(usage=usage))
+            return await stream_answer(
+                request, reply.events(usage=usage), front.settings.request_timeout
+            )
         return JSONResponse(await while_connected(request, reply.whole()))
 
     return router

@@ -34,7 +34,9 @@ def routes(front: Front) -> APIRouter:
         completion = await _prepare(front, body)
         if body.stream:
             usage = body.stream_options is not None and body.stream_options.include_usage
-            return await stream_answer(request, completion.events(usage=usage))
+            return await stream_answer(
+                request, completion.events(usage=usage), front.settings.request_timeout
+            )
         return JSONResponse(await while_connected(request, completion.whole()))
 
     return router

@@ -132,6 +132,7 @@ class EngineClient:
         self._pipe.send(spec)
         self._answers: dict[str, Answer] = {}
         self._sequences = 0
+        self.unread = 0  # answers that somebody is still being told
         self._capacity = 0
         self._pace = Pace()
         self.slots = 0
@@ -185,6 +186,7 @@ class EngineClient:
             seconds = self._pace.interval * (together - self._capacity)
             raise QueueFullError(waiting, max(1, min(60, round(seconds))))
         self._sequences += answer.sequences
+        self.unread += 1
         for request in requests:
             self._answers[request.request_id] = answer
             self._say(Add(request))
@@ -192,7 +194,7 @@ class EngineClient:
 
     def drop(self, answer: Answer) -> None:
         """Forget an answer; what of it is not complete is stopped."""
-        self._sequences -= answer.sequences
+        self.unread -= 1
         for request_id in list(answer.open):
             self._stop(answer, request_id)
 
@@ -208,16 +210,13 @@ class EngineClient:
 
     def _close(self, answer: Answer, request_id: str) -> None:
         del self._answers[request_id]
-        del answer.open[request_id]
+        self._sequences -= answer.open.pop(request_id).params.n
 
     def close(self) -> None:
         """End the process; it keeps nothing that could be lost."""
         self._pipe.close()
-        try:
-            self.process.wait(timeout=1)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        self.process.kill()
+        self.process.wait()
 
     def _say(self, message: Add | Abort) -> None:
         try:

@@ -107,6 +107,7 @@ def _serve(engine: Engine, pipe: Connection) -> None:
     inbox: Inbox = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, inbox, engine.grammars), daemon=True).start()
     reported = 0.0
+    pipe.send(Step([], _stats(engine)))  # counters are there before the first request
     while True:
         while not (inbox.empty() and engine.busy):
             message = inbox.get()

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from inspect import signature
@@ -14,7 +15,7 @@ from loopcoder.engine.sequence import Request
 from loopcoder.engine.vocabulary import TokenTexts
 from loopcoder.model.config import ModelConfig
 from loopcoder.model.cost import parameters
-from loopcoder.server.engine_client import EngineClient
+from loopcoder.server.engine_client import Answer, EngineClient
 from loopcoder.server.errors import APIError
 from loopcoder.server.grammar_check import GrammarCheck
 from loopcoder.server.messages import Token
@@ -175,20 +176,25 @@ class Front:
     def _grammar_thread(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(1, thread_name_prefix="grammars")
 
+    @contextmanager
+    def _deadline(self, answer: Answer) -> Iterator[None]:
+        """One timer a request: a time-out for each token would cost more than the rest."""
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self.settings.request_timeout, answer.put, TimeoutError())
+        try:
+            yield
+        finally:
+            timer.cancel()
+
     async def tokens(self, requests: Sequence[Request]) -> AsyncGenerator[list[Token], None]:
         """The tokens of requests as they come. Leaving the loop stops the work.
 
         Raises what `Answer.next` raises, `TimeoutError` past the time a request may take, and
         `APIError` where the model gives no numbers (NaN) for one of them.
         """
-        deadline = asyncio.get_running_loop().time() + self.settings.request_timeout
         watch = self.metrics.watch(requests)
-        with self.client.submit(requests) as answer, watch:
-            while True:
-                async with asyncio.timeout_at(deadline):
-                    tokens = await answer.next()
-                if not tokens:
-                    return
+        with self.client.submit(requests) as answer, watch, self._deadline(answer):
+            while tokens := await answer.next():
                 watch.see(tokens)
                 if any(token.finish_reason == "error" for token in tokens):
                     raise APIError(

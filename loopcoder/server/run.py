@@ -168,7 +168,7 @@ async def _run(front: Any, app: Any, listening: socket.socket) -> None:
             access_log=False,
             lifespan="off",
             server_header=False,
-            timeout_graceful_shutdown=0.5,  # type: ignore[arg-type]  # seconds, passed to wait_for
+            timeout_graceful_shutdown=0.1,  # type: ignore[arg-type]  # seconds, passed to wait_for
         )
     )
     front.client.on_death = died
@@ -194,7 +194,7 @@ async def _drain(front: Any, server: Any) -> None:
     _log.info("stopping: %d sequences have %g s to finish", front.client.outstanding, seconds)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    while front.client.outstanding and loop.time() < deadline:
+    while front.client.unread and loop.time() < deadline:
         await asyncio.sleep(0.02)
     front.client.stop_all(StoppedError("the server is shutting down"))
     server.should_exit = True

@@ -36,10 +36,15 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
         await _cancel(task, gone)
 
 
-async def stream_answer(request: Request, events: AsyncGenerator[bytes, None]) -> Response:
-    """A stream, once its first event is there: what is wrong until then has a status of its own."""
+async def stream_answer(
+    request: Request, events: AsyncGenerator[bytes, None], seconds: float
+) -> Response:
+    """A stream, once its first event is there: what is wrong until then has a status of its own.
+
+    It is cut off after `seconds`, which only a client that does not read can need.
+    """
     first = await while_connected(request, _first(events))
-    return EventStream(first, events)
+    return EventStream(first, events, seconds)
 
 
 async def _first(events: AsyncGenerator[bytes, None]) -> bytes:
@@ -66,18 +71,21 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, first: bytes, events: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, first: bytes, events: AsyncGenerator[bytes, None], seconds: float) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._first = first
         self._events = events
+        self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See class."""
         writing = asyncio.create_task(self._write(send))
         gone = asyncio.create_task(_gone(receive))
         try:
-            await asyncio.wait({writing, gone}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {writing, gone}, timeout=self._seconds, return_when=asyncio.FIRST_COMPLETED
+            )
             if writing.done():
                 writing.result()
         finally:

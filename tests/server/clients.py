@@ -11,15 +11,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from openai import OpenAI
 
 from loopcoder.checkpoint.locate import locate
 from loopcoder.checkpoint.tokenizer import load_tokenizer
+from tests.server.serving import ROOT
 
 MODEL = "loopcoder-nano"
 PROMPT = "def fibonacci(n):\n"
 HELLO = [{"role": "user", "content": "Write a function that adds two numbers."}]
+ASK: dict[str, Any] = {"model": MODEL, "prompt": PROMPT, "max_tokens": 2, "temperature": 0}
+TALK: dict[str, Any] = {"model": MODEL, "messages": HELLO, "max_tokens": 2, "temperature": 0}
 
 
 @cache
@@ -70,6 +74,17 @@ def gather(chunks: Iterable[Any]) -> tuple[dict[int, Gathered], Any]:
             if choice.logprobs is not None:
                 one.logprobs.append(choice.logprobs)
     return choices, usage
+
+
+def check_error(response: httpx.Response, *statuses: int) -> dict[str, Any]:
+    """OpenAI's shape, one of the statuses, and nothing of the inside."""
+    assert response.status_code in statuses, response.text[:500]
+    error: dict[str, Any] = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"]
+    for inside in ("Traceback", ".py", "site-packages", str(ROOT), "loopcoder/"):
+        assert inside not in response.text
+    return error
 
 
 def _cache() -> Path:

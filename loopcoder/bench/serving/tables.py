@@ -8,7 +8,7 @@ from rich.table import Table
 
 from loopcoder.bench.serving.summary import manner
 
-_WIDTH = 132  # of a pipe, which has none of its own
+_WIDTH = 140  # of a pipe, which has none of its own
 _COLUMNS = (
     ("TTFT ms", "ttft_s", 1e3, 1),
     ("p90", "ttft_p90_s", 1e3, 1),
@@ -16,7 +16,7 @@ _COLUMNS = (
     ("answer ms", "latency_s", 1e3, 0),
     ("tokens/s", "tokens_per_s", 1, 0),
     ("CPU us/token", "processor_s_per_token", 1e6, 0),
-    ("requests", "requests", 1, 0),
+    ("answers", "requests", 1, 0),
     ("errors", "errors", 1, 0),
     ("n", "n", 1, 0),
 )
@@ -28,7 +28,7 @@ def show(result: dict[str, Any]) -> None:
     console = Console(file=sys.stdout, highlight=False, width=width)
     loads = [row for row in result["rows"] if row["measured"] == "serve"]
     table = Table()
-    for label in ("case", "clients", "answers"):
+    for label in ("case", "clients", "asked for"):
         table.add_column(label, no_wrap=True)
     for label, *_ in _COLUMNS:
         table.add_column(label, justify="right", no_wrap=True)
