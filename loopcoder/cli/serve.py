@@ -42,7 +42,8 @@ def serve(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[
-        int | None, typer.Option(help="CPU threads of the engine; one a core if unset.")
+        int | None,
+        typer.Option(help="CPU threads of the engine; if unset one a core, small models one less."),
     ] = None,
     max_queue: Annotated[
         int, typer.Option(help="Sequences that may wait; more are told 429.")

@@ -21,6 +21,7 @@ def create_app(front: Front) -> ASGIApp:
         title="LoopCoder",
         version=__version__,
         description="OpenAI-compatible server for looped language models.",
+        redirect_slashes=False,  # a client's wrong path is told as any other error
         docs_url=None,  # its page would load scripts from elsewhere
         redoc_url=None,
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from loopcoder.checkpoint.config_file import read_config
 from loopcoder.checkpoint.locate import locate
 from loopcoder.errors import RequestError
+from loopcoder.model.config import ModelConfig
+from loopcoder.model.cost import parameters
 from loopcoder.server.engine_client import EngineClient, EngineError, StoppedError
 from loopcoder.server.messages import EngineSpec, Vocabulary
 from loopcoder.server.settings import ServerSettings
@@ -20,6 +23,7 @@ from loopcoder.server.settings import ServerSettings
 if TYPE_CHECKING:
     from loopcoder.server.grammar_check import GrammarCheck
 
+_SMALL = 300_000_000  # parameters
 _log = logging.getLogger("loopcoder.server")
 
 
@@ -54,7 +58,7 @@ def serve(model: ModelSettings, settings: ServerSettings) -> None:
             dtype=model.dtype,
             quantization=model.quantization,
             device=model.device,
-            threads=model.threads,
+            threads=model.threads or _threads(config),
             settings=model.engine,
         )
     )
@@ -92,6 +96,17 @@ def serve(model: ModelSettings, settings: ServerSettings) -> None:
         stack.close()
         client.close()
         listening.close()
+
+
+def _threads(config: ModelConfig) -> int:
+    """One a core; a small model, whose steps are short, leaves a core to the front.
+
+    Threads that wait for each other at the end of each product would fight with the front for it:
+    on 2 cores nano then streams 0.74 of what the engine does alone, and 0.91 this way.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    small = parameters(config).total < _SMALL
+    return max(1, (cores or 1) - small)
 
 
 def without_torch() -> None:

@@ -207,10 +207,15 @@ def measure(peers: Sequence[str] = (), **options: Any) -> dict[str, Any]:
     return measure_serving(target, PLAN, peers=peers, **{**settled, **options})
 
 
+@pytest.mark.slow
 def test_servers_and_the_engine_alone_take_turns(
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two servers of ours; a peer that is not there is a row with the reason."""
+    native = cache_home() / "native"
+    if native.is_dir():  # compiled once
+        (tmp_path / "native").symlink_to(native)
+    monkeypatch.setenv("LOOPCODER_HOME", str(tmp_path))
     bare = getattr(sys, "_base_executable", sys.executable)
     result = measure(("vllm",), pythons={"vllm": bare})
     loads = [row for row in result["rows"] if row["measured"] == "serve"]
@@ -284,6 +289,7 @@ def test_a_server_that_cannot_start_says_why() -> None:
         Server(broken, threads=1)
 
 
+@pytest.mark.slow
 def test_a_generator_that_is_not_there_is_one_line() -> None:
     bare = getattr(sys, "_base_executable", sys.executable)
     with pytest.raises(WorkerError, match=r"guidellm left no result.*LOOPCODER_CLIENT_PYTHON"):
@@ -363,6 +369,7 @@ def test_help_has_an_example() -> None:
     assert "Example: loopcoder bench serve" in loopcoder("bench", "serve", "--help").stdout
 
 
+@pytest.mark.slow
 def test_servers_that_do_not_fit_together_start_for_each_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

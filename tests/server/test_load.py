@@ -187,6 +187,7 @@ def unread(tokens: int, seed: int) -> dict[str, Any]:
     return stream(tokens, loop_lens=20, loops=4, seed=seed)
 
 
+@pytest.mark.slow
 def test_who_does_not_read_stalls_nobody(server: Served) -> None:
     """Two streams of megabytes that nobody reads: others are served, then they are whole."""
     began = server.stats()["generated_tokens"]
@@ -209,6 +210,7 @@ def test_who_does_not_read_stalls_nobody(server: Served) -> None:
     settled(server)
 
 
+@pytest.mark.slow
 def test_what_nobody_reads_takes_no_place_in_the_queue() -> None:
     """One place, held by an answer that is written but not read: it is free for the next."""
     limits = ("--max-num-seqs", "1", "--max-queue", "0", "--drain-timeout", "1")
