@@ -5,20 +5,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
 from loopcoder.engine.structured import enforceable
 from loopcoder.server.choice import Entry, Piece
 from loopcoder.server.errors import APIError
 from loopcoder.server.front import Front
-from loopcoder.server.job import Job
+from loopcoder.server.job import Job, Said
 from loopcoder.server.logprobs import chat_logprobs, loop_lens
 from loopcoder.server.params import check_most, check_schema, sampling_params, token_limit
-from loopcoder.server.schemas import ChatBody, ResponseFormat
+from loopcoder.server.reply import respond
+from loopcoder.server.schemas import ChatBody, ResponseFormat, StreamOptions
 from loopcoder.server.settings import ServerSettings
 from loopcoder.server.tools import ToolCall, ToolCallReader, ToolPlan, plan_tools
-from loopcoder.server.wire import DONE, event, stream_answer, while_connected
 from loopcoder.types import StructuredOutputsParams
 
 
@@ -31,12 +30,7 @@ def routes(front: Front) -> APIRouter:
         """Answer a conversation (OpenAI's chat completions)."""
         front.check_model(body.model)
         reply = await _prepare(front, body)
-        if body.stream:
-            usage = body.stream_options is not None and body.stream_options.include_usage
-            return await stream_answer(
-                request, reply.events(usage=usage), front.settings.request_timeout
-            )
-        return JSONResponse(await while_connected(request, reply.whole()))
+        return await respond(request, body, reply, front.settings.request_timeout)
 
     return router
 
@@ -87,37 +81,27 @@ class _Reply:
         choices = [self._choice(number, each) for number, each in enumerate(messages)]
         return {**self.job.envelope("chat.completion", choices), "usage": self.job.usage()}
 
-    async def events(self, *, usage: bool) -> AsyncGenerator[bytes, None]:
+    def events(self, options: StreamOptions) -> AsyncGenerator[bytes, None]:
         """The answer as a stream of server-sent events."""
-        extra: dict[str, Any] = {"usage": None} if usage else {}
         messages = self._messages()
         begun: set[int] = set()
-        said = self.job.said()
-        try:
-            async for batch in said:
-                chunks = []
-                for number, piece in batch:
-                    message = messages[number]
-                    delta = _delta(message.push(piece))
-                    message.entries.clear()
-                    if number not in begun:
-                        begun.add(number)
-                        delta = {"role": "assistant", "content": "", **delta}
-                    choice = {
-                        "index": number,
-                        "delta": delta,
-                        **self._details(piece.entries),
-                        "finish_reason": message.finish_reason,
-                    }
-                    envelope = self.job.envelope("chat.completion.chunk", [choice])
-                    chunks.append(event({**envelope, **extra}))
-                yield b"".join(chunks)
-        finally:
-            await said.aclose()
-        if usage:
-            last = self.job.envelope("chat.completion.chunk", [])
-            yield event({**last, "usage": self.job.usage()})
-        yield DONE
+
+        def choice(said: Said) -> dict[str, Any]:
+            number, piece = said
+            message = messages[number]
+            delta = _delta(message.push(piece))
+            message.entries.clear()
+            if number not in begun:
+                begun.add(number)
+                delta = {"role": "assistant", "content": "", **delta}
+            return {
+                "index": number,
+                "delta": delta,
+                **self._details(piece.entries),
+                "finish_reason": message.finish_reason,
+            }
+
+        return self.job.events("chat.completion.chunk", choice, options)
 
     def _messages(self) -> list[_Message]:
         return [_Message(reader=self.plan.reader()) for _ in self.job.choices]

@@ -5,18 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
 from loopcoder.checkpoint.infill import infill_prompt
 from loopcoder.server.choice import Entry
 from loopcoder.server.errors import APIError
 from loopcoder.server.front import Front
-from loopcoder.server.job import Job
+from loopcoder.server.job import Job, Said
 from loopcoder.server.logprobs import CompletionLogprobs, loop_lens
 from loopcoder.server.params import check_most, sampling_params, token_limit
-from loopcoder.server.schemas import CompletionBody
-from loopcoder.server.wire import DONE, event, stream_answer, while_connected
+from loopcoder.server.reply import respond
+from loopcoder.server.schemas import CompletionBody, StreamOptions
 from loopcoder.types import Logprob
 
 _DEFAULT_TOKENS = 16  # OpenAI's
@@ -32,12 +31,7 @@ def routes(front: Front) -> APIRouter:
         """Continue one prompt or several (OpenAI's completions)."""
         front.check_model(body.model)
         completion = await _prepare(front, body)
-        if body.stream:
-            usage = body.stream_options is not None and body.stream_options.include_usage
-            return await stream_answer(
-                request, completion.events(usage=usage), front.settings.request_timeout
-            )
-        return JSONResponse(await while_connected(request, completion.whole()))
+        return await respond(request, body, completion, front.settings.request_timeout)
 
     return router
 
@@ -67,28 +61,20 @@ class _Completion:
         ]
         return {**self.job.envelope(_KIND, choices), "usage": self.job.usage()}
 
-    async def events(self, *, usage: bool) -> AsyncGenerator[bytes, None]:
+    def events(self, options: StreamOptions) -> AsyncGenerator[bytes, None]:
         """The answer as a stream of server-sent events."""
-        extra: dict[str, Any] = {"usage": None} if usage else {}
         texts = self._begin()
         reports = [self._report(len(text)) for text in texts]
-        said = self.job.said()
-        try:
-            async for batch in said:
-                chunks = []
-                for number, piece in batch:
-                    text, texts[number] = texts[number] + piece.text, ""
-                    report = reports[number]
-                    logprobs = None if report is None else report.of(_pairs(piece.entries))
-                    choice = self._choice(number, text, logprobs, piece.finish_reason)
-                    choice |= self._lens(piece.entries)
-                    chunks.append(event({**self.job.envelope(_KIND, [choice]), **extra}))
-                yield b"".join(chunks)
-        finally:
-            await said.aclose()
-        if usage:
-            yield event({**self.job.envelope(_KIND, []), "usage": self.job.usage()})
-        yield DONE
+
+        def choice(said: Said) -> dict[str, Any]:
+            number, piece = said
+            text, texts[number] = texts[number] + piece.text, ""
+            report = reports[number]
+            logprobs = None if report is None else report.of(_pairs(piece.entries))
+            shown = self._choice(number, text, logprobs, piece.finish_reason)
+            return shown | self._lens(piece.entries)
+
+        return self.job.events(_KIND, choice, options)
 
     def _begin(self) -> list[str]:
         """What each choice's text begins with."""

@@ -3,7 +3,7 @@
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, NamedTuple
 
 from loopcoder import __version__
@@ -11,6 +11,8 @@ from loopcoder.engine.sequence import Request
 from loopcoder.server.choice import Choice, Piece
 from loopcoder.server.front import Front
 from loopcoder.server.messages import End
+from loopcoder.server.schemas import StreamOptions
+from loopcoder.server.wire import DONE, event
 
 _log = logging.getLogger("loopcoder.server")
 FINGERPRINT = f"loopcoder-{__version__}"
@@ -88,6 +90,31 @@ class Job:
             for request in self.requests:
                 text = texts.decode(request.prompt_token_ids, skip_special_tokens=False)
                 _log.info("%s: prompt %r", self.id, text)
+
+    async def events(
+        self, kind: str, choice: Callable[[Said], dict[str, Any]], options: StreamOptions
+    ) -> AsyncGenerator[bytes, None]:
+        """The pieces as server-sent events around what `choice` makes of each.
+
+        With `include_usage` the counts come last, and the chunks before have none, or with vLLM's
+        `continuous_usage_stats` those so far.
+        """
+        stream = self.said()
+        try:
+            async for batch in stream:
+                counts = self._counts(options)
+                chunks = [{**self.envelope(kind, [choice(said)]), **counts} for said in batch]
+                yield b"".join(map(event, chunks))
+        finally:
+            await stream.aclose()
+        if options.include_usage:
+            yield event({**self.envelope(kind, []), "usage": self.usage()})
+        yield DONE
+
+    def _counts(self, options: StreamOptions) -> dict[str, Any]:
+        if not options.include_usage:
+            return {}
+        return {"usage": self.usage() if options.continuous_usage_stats else None}
 
     def usage(self) -> dict[str, Any]:
         """Exact counts: end tokens are tokens that were written."""

@@ -119,6 +119,16 @@ def test_no_usage_in_a_stream_unless_asked(client: OpenAI, ask: Any) -> None:
 
 
 @pytest.mark.parametrize("ask", [complete, chat])
+def test_usage_so_far_as_vllm_tells_it(client: OpenAI, ask: Any) -> None:
+    options: Any = {"include_usage": True, "continuous_usage_stats": True}
+    counts = [chunk.usage for chunk in ask(client, stream=True, stream_options=options)]
+    written = [count.completion_tokens for count in counts]
+    assert written == sorted(written)
+    assert written[0] < written[-1]
+    assert len({count.prompt_tokens for count in counts}) == 1
+
+
+@pytest.mark.parametrize("ask", [complete, chat])
 def test_text_comes_while_it_is_written(client: OpenAI, ask: Any) -> None:
     choices, _ = gather(ask(client, stream=True, max_tokens=24))
     assert len([piece for piece in choices[0].pieces if piece]) > 5

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.server.page.visits import Visit, chromium
+from tests.browser import chromium
+from tests.server.page.visits import Visit
 from tests.server.serving import Served
 
 
