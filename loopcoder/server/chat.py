@@ -12,7 +12,7 @@ from loopcoder.server.choice import Entry, Piece
 from loopcoder.server.errors import APIError
 from loopcoder.server.front import Front
 from loopcoder.server.job import Job, Said
-from loopcoder.server.logprobs import chat_logprobs, loop_lens
+from loopcoder.server.logprobs import chat_logprobs, token_details
 from loopcoder.server.params import check_most, check_schema, sampling_params, token_limit
 from loopcoder.server.reply import respond
 from loopcoder.server.schemas import ChatBody, ResponseFormat, StreamOptions
@@ -71,6 +71,7 @@ class _Reply:
     plan: ToolPlan
     top: int | None
     lens: int | None
+    ids: bool
 
     async def whole(self) -> dict[str, Any]:
         """The whole answer."""
@@ -122,10 +123,10 @@ class _Reply:
         texts = self.job.front.texts
         assert texts is not None  # there is no chat without a tokenizer
         shown = None if self.top is None else chat_logprobs(texts, entries, self.top)
-        details: dict[str, Any] = {"logprobs": shown}
-        if self.lens is not None:
-            details["loop_lens"] = loop_lens(texts, entries, self.lens)
-        return details
+        return {
+            "logprobs": shown,
+            **token_details(texts, entries, ids=self.ids, lens=self.lens),
+        }
 
 
 def _delta(parts: Sequence[str | ToolCall]) -> dict[str, Any]:
@@ -166,14 +167,15 @@ async def _prepare(front: Front, body: ChatBody) -> _Reply:
         structured=plan.structured,
         shows_special=plan.shows_special,
     )
+    ids = bool(body.return_token_ids)
     job = Job(
         front,
         await front.requests([token_ids], params),
         prefix="chatcmpl",
-        detailed=top is not None or body.loop_lens is not None,
+        detailed=ids or top is not None or body.loop_lens is not None,
         empty=asked == 0,
     )
-    return _Reply(job=job, plan=plan, top=top, lens=body.loop_lens)
+    return _Reply(job=job, plan=plan, top=top, lens=body.loop_lens, ids=ids)
 
 
 def _plan(front: Front, body: ChatBody) -> ToolPlan:

@@ -36,7 +36,8 @@ class Choice:
     def __init__(self, texts: TokenTexts | None, *, detailed: bool, shows_special: bool) -> None:
         self.tokens = 0
         self.finish_reason: str | None = None
-        self._texts = texts if detailed else None
+        self._texts = texts
+        self._detailed = detailed
         self._shows_special = shows_special
         self._held: deque[tuple[int, int, Entry]] = deque()  # bytes from, to
         self._said = self._read = 0
@@ -46,18 +47,19 @@ class Choice:
         self.finish_reason = token.finish_reason
         self.tokens += token.token_id is not None
         self._said += len(token.text.encode())
-        if self._texts is not None and token.token_id is not None:
-            self._hold(token, token.token_id, self._texts)
+        if self._detailed and token.token_id is not None:
+            self._hold(token, token.token_id)
         return Piece(token.text, self._release(), token.finish_reason)
 
-    def _hold(self, token: Token, token_id: int, texts: TokenTexts) -> None:
+    def _hold(self, token: Token, token_id: int) -> None:
+        texts = self._texts
         ended = token.finish_reason == "stop" and not isinstance(token.stop_reason, str)
-        if ended and not token.text:
+        if ended and (texts is None or not token.text):
             return
-        if token_id in texts.special and not self._shows_special:
+        if texts is not None and token_id in texts.special and not self._shows_special:
             return
         begin = self._read
-        self._read += len(texts.bytes(token_id))
+        self._read += 0 if texts is None else len(texts.bytes(token_id))
         entry = Entry(token_id, token.logprobs, token.loop_lens)
         self._held.append((begin, self._read, entry))
 

@@ -12,7 +12,7 @@ from loopcoder.server.choice import Entry
 from loopcoder.server.errors import APIError
 from loopcoder.server.front import Front
 from loopcoder.server.job import Job, Said
-from loopcoder.server.logprobs import CompletionLogprobs, loop_lens
+from loopcoder.server.logprobs import CompletionLogprobs, token_details
 from loopcoder.server.params import check_most, sampling_params, token_limit
 from loopcoder.server.reply import respond
 from loopcoder.server.schemas import CompletionBody, StreamOptions
@@ -44,6 +44,7 @@ class _Completion:
     echoed: Sequence[str] | None
     top: int | None
     lens: int | None
+    ids: bool
 
     async def whole(self) -> dict[str, Any]:
         """The whole answer."""
@@ -56,7 +57,7 @@ class _Completion:
                 reasons[number] = piece.finish_reason
         choices = [
             self._choice(number, texts[number], self._logprobs(number, entries[number]), reason)
-            | self._lens(entries[number])
+            | self._details(entries[number])
             for number, reason in enumerate(reasons)
         ]
         return {**self.job.envelope(_KIND, choices), "usage": self.job.usage()}
@@ -72,7 +73,7 @@ class _Completion:
             report = reports[number]
             logprobs = None if report is None else report.of(_pairs(piece.entries))
             shown = self._choice(number, text, logprobs, piece.finish_reason)
-            return shown | self._lens(piece.entries)
+            return shown | self._details(piece.entries)
 
         return self.job.events(_KIND, choice, options)
 
@@ -87,10 +88,8 @@ class _Completion:
     ) -> dict[str, Any]:
         return {"index": number, "text": text, "logprobs": logprobs, "finish_reason": reason}
 
-    def _lens(self, entries: Sequence[Entry]) -> dict[str, Any]:
-        if self.lens is None:
-            return {}
-        return {"loop_lens": loop_lens(self.job.front.texts, entries, self.lens)}
+    def _details(self, entries: Sequence[Entry]) -> dict[str, Any]:
+        return token_details(self.job.front.texts, entries, ids=self.ids, lens=self.lens)
 
     def _report(self, offset: int) -> CompletionLogprobs | None:
         texts = self.job.front.texts
@@ -136,15 +135,20 @@ async def _prepare(front: Front, body: CompletionBody) -> _Completion:
     )
     token_ids = [await _encode(front, prompt, body.suffix) for prompt in prompts]
     echoed = [_echo(front, *pair) for pair in zip(prompts, token_ids, strict=True)]
+    ids = body.return_token_ids or front.texts is None  # which is all that there is to tell then
     job = Job(
         front,
         await front.requests(token_ids, params),
         prefix="cmpl",
-        detailed=body.logprobs is not None or body.loop_lens is not None,
+        detailed=ids or body.logprobs is not None or body.loop_lens is not None,
         empty=asked == 0,
     )
     return _Completion(
-        job=job, echoed=echoed if body.echo else None, top=body.logprobs, lens=body.loop_lens
+        job=job,
+        echoed=echoed if body.echo else None,
+        top=body.logprobs,
+        lens=body.loop_lens,
+        ids=ids,
     )
 
 

@@ -78,9 +78,20 @@ def _chat_token(texts: TokenTexts, token_id: int, found: Logprob) -> dict[str, A
     }
 
 
-def loop_lens(texts: TokenTexts | None, entries: Sequence[Entry], top: int) -> list[Any]:
-    """`loop_lens`: what each loop would have written in each token's place (`LoopLens`)."""
-    return [_lens(texts, entry, top) for entry in entries if entry.loop_lens is not None]
+def token_details(
+    texts: TokenTexts | None, entries: Sequence[Entry], *, ids: bool, lens: int | None
+) -> dict[str, Any]:
+    """What OpenAI's answers have no place for, where it is asked for.
+
+    `token_ids` (vLLM's) of the text, and `loop_lens`, what each loop would have written in each
+    token's place, with `lens` candidates (`LoopLens`).
+    """
+    details: dict[str, Any] = {}
+    if ids:
+        details["token_ids"] = [entry.token_id for entry in entries]
+    if lens is not None:
+        details["loop_lens"] = [_lens(texts, entry, lens) for entry in entries if entry.loop_lens]
+    return details
 
 
 def _lens(texts: TokenTexts | None, entry: Entry, top: int) -> dict[str, Any]:

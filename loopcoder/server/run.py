@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,7 @@ def serve(model: ModelSettings, settings: ServerSettings) -> None:
     Raises `LoopCoderError` for what the user can mend; nothing listens then. Raises `EngineError`
     where the engine ends while serving.
     """
+    _require("fastapi", "prometheus_client", "uvicorn")
     without_torch()
     directory = locate(model.model)
     config = read_config(directory)
@@ -107,6 +109,14 @@ def _threads(config: ModelConfig) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     small = parameters(config).total < _SMALL
     return max(1, (cores or 1) - small)
+
+
+def _require(*libraries: str) -> None:
+    missing = [name for name in libraries if find_spec(name) is None]
+    if missing:
+        raise RequestError(
+            f"the server needs {', '.join(missing)}; install with pip install 'loopcoder[serve]'"
+        )
 
 
 def without_torch() -> None:

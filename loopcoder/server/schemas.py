@@ -86,6 +86,7 @@ class GenerationBody(RequestBody):
     include_stop_str_in_output: bool | None = None
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
+    return_token_ids: bool | None = None
     structured_outputs: StructuredOutputs | None = None
     # ours
     loops: int | None = None

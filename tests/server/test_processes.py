@@ -84,6 +84,26 @@ def test_signals_to_the_engine_alone_change_nothing() -> None:
         assert httpx.post(f"{server.url}/v1/completions", json=body).status_code == 200
 
 
+def test_a_library_that_is_not_there_is_one_line() -> None:
+    """As in an environment without the extra."""
+    bare = "import sys; sys.modules['fastapi'] = None; sys.argv[1:] = ['serve', '--port', '0']\n"
+    finder = (
+        "import importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'fastapi' else find(name, *a)\n"
+    )
+    run = "from loopcoder.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", bare + finder + run],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 2, done.stderr
+    assert "loopcoder[serve]" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_port_in_use_is_one_line() -> None:
     with serving() as server:
         port = server.url.rpartition(":")[2]
