@@ -16,6 +16,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 # What a command of the docs stands for here: as it is, or the same command on something smaller.
 SMALLER = {
+    "bench serve": "needs a load generator; tests/bench/test_serving.py runs it where there is one",
     "serve": "runs until it is stopped; the pages' clients are run in test_serving_guide.py",
     "train nano --data data/nano": "data/smoke with the smoke recipe's sizes",
     "data build nano_data": "fetches 215 source packages; the smoke recipe takes the same path",

@@ -97,10 +97,11 @@ def test_any_bytes_give_what_decode_gives(tokens: list[int], data: st.DataObject
     text = "".join([*map(stream.push, tokens[cut:]), stream.flush()])
     whole = TokenTexts(TOKENIZER).decode(tokens)
     assert whole.endswith(text)
-    # What is left is the prompt's, but for a last character that it leaves open.
+    # What is left is the prompt's, but for a last character that it leaves open: three bytes at
+    # most, each of which may be shown as a U+FFFD if no character begins so.
     begun = TokenTexts(TOKENIZER).decode(tokens[:cut])
     assert begun.startswith(whole[: len(whole) - len(text)])
-    assert len(begun) - (len(whole) - len(text)) <= 1
+    assert len(begun) - (len(whole) - len(text)) <= 3
 
 
 @settings(max_examples=200, deadline=None)
