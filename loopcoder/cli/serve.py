@@ -65,6 +65,7 @@ def serve(
 
     Example: loopcoder serve --model loopcoder-nano --port 8000
     """
+    from loopcoder.server.engine_client import EngineError
     from loopcoder.server.run import ModelSettings, serve
     from loopcoder.server.settings import ServerSettings
 
@@ -82,23 +83,25 @@ def serve(
         drain_timeout=drain_timeout,
         log_prompts=log_prompts,
     )
-    serve(
-        ModelSettings(
-            model=model,
-            dtype=dtype,
-            quantization=quantization,
-            device=device,
-            max_model_len=max_model_len,
-            loops=loops,
-            threads=threads,
-            engine={
-                "max_num_seqs": max_num_seqs,
-                "max_num_batched_tokens": max_num_batched_tokens,
-                "kv_cache_memory_bytes": kv_cache_memory_bytes,
-            },
-        ),
-        settings,
+    chosen = ModelSettings(
+        model=model,
+        dtype=dtype,
+        quantization=quantization,
+        device=device,
+        max_model_len=max_model_len,
+        loops=loops,
+        threads=threads,
+        engine={
+            "max_num_seqs": max_num_seqs,
+            "max_num_batched_tokens": max_num_batched_tokens,
+            "kv_cache_memory_bytes": kv_cache_memory_bytes,
+        },
     )
+    try:
+        serve(chosen, settings)
+    except EngineError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise typer.Exit(1) from error
 
 
 def _environment_keys() -> list[str]:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from loopcoder.engine.sequence import Request
-from loopcoder.errors import LoopCoderError, RequestError
+from loopcoder.errors import RequestError
 from loopcoder.server.messages import (
     Abort,
     Add,
@@ -29,8 +29,8 @@ from loopcoder.server.messages import (
 )
 
 
-class EngineError(LoopCoderError, RuntimeError):
-    """The engine process could not be built, or has ended."""
+class EngineError(RuntimeError):
+    """The engine process could not be built, or has ended, through no fault of the user's."""
 
 
 class QueueFullError(Exception):

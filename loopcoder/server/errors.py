@@ -130,6 +130,7 @@ def install(app: FastAPI) -> None:
     for kind in (
         QueueFullError,
         StoppedError,
+        EngineError,
         LoopCoderError,
         TimeoutError,
         RequestValidationError,

@@ -63,7 +63,7 @@ def test_an_engine_that_dies_ends_the_server_and_its_streams_are_told() -> None:
             rest = "\n".join(lines)
         assert '"error"' in rest
         assert "engine_dead" in rest
-        assert server.process.wait(timeout=20) == 2
+        assert server.process.wait(timeout=20) == 1
         assert "engine process ended" in server.logged()
 
 
