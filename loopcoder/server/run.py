@@ -122,7 +122,7 @@ def _require(*libraries: str) -> None:
 def without_torch() -> None:
     """Keep torch out of a process that does no mathematics, if it is not there already.
 
-    `transformers` would load it for nothing: two seconds and 200 MB.
+    `transformers` would load it for nothing: two seconds of processor time and 160 MB.
     """
     sys.modules.setdefault("torch", None)  # type: ignore[arg-type]  # Python's own way to block
 
