@@ -85,6 +85,7 @@ def test_options_of_larger_commands_exist(command: str) -> None:
             assert word in shown.stdout, f"{command}: no option {word}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["README.md", "docs/probes.md"])
 def test_python_examples_run(page: str) -> None:
     """A page's Python, with the bundled checkpoint in the place of the reader's."""

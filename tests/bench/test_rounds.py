@@ -82,6 +82,7 @@ def test_an_engine_that_is_not_installed_says_how_to_get_it(tmp_path: Path) -> N
             worker.ask("load", job={})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [True, False])
 def test_every_case_is_measured_in_every_round(together: bool, tmp_path: Path) -> None:
     lines: list[str] = []

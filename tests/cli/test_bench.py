@@ -41,6 +41,7 @@ def check_times(row: dict[str, Any], rounds: int, tokens: int) -> None:
     assert row["tokens_per_s"] == pytest.approx(tokens / row["median_s"])
 
 
+@pytest.mark.slow
 def test_decode_with_a_peer() -> None:
     options = ("--schedule", "parallel,serial", "--quantization", "none,int8", "--rounds", "3")
     result = measured(

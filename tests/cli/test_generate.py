@@ -36,6 +36,7 @@ def test_json_has_the_documented_fields() -> None:
     assert result["usage"]["total_tokens"] == result["usage"]["prompt_tokens"] + 8
 
 
+@pytest.mark.slow
 def test_streamed_and_whole_text_agree_from_every_source(tmp_path: Path) -> None:
     file = tmp_path / "prompt.py"
     file.write_text(PROMPT, encoding="utf-8")

@@ -194,6 +194,7 @@ def started(out: Path) -> "subprocess.Popen[str]":
     return process
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_what_was_measured(tmp_path: Path) -> None:
     process = started(tmp_path)
     process.send_signal(signal.SIGINT)
@@ -209,6 +210,7 @@ def test_an_interrupt_leaves_what_was_measured(tmp_path: Path) -> None:
     assert sum(isinstance(row, PassageRow) for row in rows) == 1
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_record_file(tmp_path: Path) -> None:
     process = started(tmp_path)
     process.kill()

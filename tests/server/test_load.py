@@ -295,6 +295,7 @@ def stopping(
     return found  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_streams_finish_after_the_signal_to_stop() -> None:
     """Enough time to drain: every stream is whole."""
     with serving("--max-num-seqs", "8", "--drain-timeout", "60") as server:
@@ -305,6 +306,7 @@ def test_streams_finish_after_the_signal_to_stop() -> None:
         assert json.loads(events[-3])["choices"][0]["finish_reason"] == "length"
 
 
+@pytest.mark.slow
 def test_who_cannot_finish_is_told() -> None:
     """A fifth of a second to drain seconds of work: error events, 503 for those that waited."""
     with serving("--max-num-seqs", "4", "--drain-timeout", "0.2") as server:

@@ -53,6 +53,7 @@ def test_the_front_holds_no_torch() -> None:
         assert "libtorch" in Path(f"/proc/{engine}/maps").read_text()
 
 
+@pytest.mark.slow
 def test_an_engine_that_dies_ends_the_server_and_its_streams_are_told() -> None:
     with serving() as server:
         (engine,) = _children(server.process.pid)
@@ -67,6 +68,7 @@ def test_an_engine_that_dies_ends_the_server_and_its_streams_are_told() -> None:
         assert "engine process ended" in server.logged()
 
 
+@pytest.mark.slow
 def test_a_front_that_is_killed_takes_its_engine_along() -> None:
     with serving() as server:
         (engine,) = _children(server.process.pid)
@@ -74,6 +76,7 @@ def test_a_front_that_is_killed_takes_its_engine_along() -> None:
         _wait_gone(engine)
 
 
+@pytest.mark.slow
 def test_signals_to_the_engine_alone_change_nothing() -> None:
     """Ctrl-C and systemd signal every process; only the front decides."""
     with serving() as server:
@@ -104,6 +107,7 @@ def test_a_library_that_is_not_there_is_one_line() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_one_line() -> None:
     with serving() as server:
         port = server.url.rpartition(":")[2]

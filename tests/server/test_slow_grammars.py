@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.server.clients import MODEL, PROMPT
 
@@ -17,6 +18,7 @@ def _ask(url: str, **fields: Any) -> httpx.Response:
     return httpx.post(f"{url}/v1/completions", json=body, timeout=120)
 
 
+@pytest.mark.slow
 def test_a_grammar_of_minutes_is_refused_and_others_go_on(server: Any) -> None:
     refused: list[httpx.Response] = []
     thread = threading.Thread(

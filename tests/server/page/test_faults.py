@@ -92,6 +92,7 @@ def test_a_refusal_is_told_in_the_servers_words(guarded: Visit) -> None:
     assert len(guarded.bodies) == 1
 
 
+@pytest.mark.slow
 def test_shutting_down_and_gone(browser: Any) -> None:
     """SIGTERM while an answer runs: it goes on, a new one is refused; then the server dies."""
     with serving() as server:
