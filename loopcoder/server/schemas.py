@@ -43,7 +43,10 @@ class RequestBody(Body):
 
 
 class StreamOptions(Body):
-    """`include_usage`: a last chunk with the counts of tokens."""
+    """`include_usage`: a last chunk with the counts of tokens.
+
+    With vLLM's `continuous_usage_stats` every chunk has those so far. Obfuscation is not done.
+    """
 
     include_usage: bool = False
     include_obfuscation: bool | None = None
