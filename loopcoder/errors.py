@@ -44,6 +44,10 @@ class TrainingError(LoopCoderError, RuntimeError):
     """Training cannot start or go on (a loss that is not a number, a checkpoint that is gone)."""
 
 
+class EvaluationError(LoopCoderError, RuntimeError):
+    """A benchmark cannot be run or scored here; the message says what is missing, and the remedy."""
+
+
 @contextmanager
 def file_errors(kind: type[LoopCoderError], advice: str) -> Iterator[None]:
     """Turn what the system refuses (permission, a full disk, a missing path) into one `kind`."""

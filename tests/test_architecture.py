@@ -21,7 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"hf", "engine"}),
     frozenset({"train"}),
     frozenset({"probes", "loopcount"}),
-    frozenset({"bench", "report", "server"}),
+    frozenset({"bench", "eval", "report", "server"}),
     frozenset({"cli", "recipes"}),
 )
 # What a package must not know of although it stands higher.

@@ -1,0 +1,1 @@
+"""Function calling (BFCL), scored by the leaderboard's own checker in an environment of its own."""

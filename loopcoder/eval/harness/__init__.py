@@ -1,0 +1,1 @@
+"""Benchmarks with harnesses of their own, run against `loopcoder serve`."""
