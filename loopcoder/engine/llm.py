@@ -95,7 +95,7 @@ class LLM:
         """
         several = as_prompts(prompts)
         each = as_params(sampling_params, len(several))
-        requests = [self._checked(p, params) for p, params in zip(several, each, strict=True)]
+        requests = [self.request(p, params) for p, params in zip(several, each, strict=True)]
         outputs: dict[str, RequestOutput] = {}
         try:
             for request in requests:
@@ -117,7 +117,7 @@ class LLM:
         Several streams may be read in turn; each step serves all of them. Closing the iterator
         stops the work. Raises `GenerationError` where the model gives no numbers (NaN).
         """
-        return self._stream(self._checked(prompt, sampling_params or SamplingParams()))
+        return self._stream(self.request(prompt, sampling_params or SamplingParams()))
 
     def _stream(self, request: Request) -> Iterator[StreamEvent]:
         try:
@@ -138,6 +138,12 @@ class LLM:
         """Answer a conversation of `{"role", "content"}` messages with the chat template."""
         return self.generate([self.chat_tokens(messages)], sampling_params)[0]
 
+    def request(self, prompt: Prompt, params: SamplingParams) -> Request:
+        """A request that the engine can run, for those who step it themselves (`AsyncLLM`)."""
+        request = self._reader.request(prompt, params)
+        self.engine.check(request)
+        return request
+
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt, checked against the vocabulary."""
         return self._reader.encode(prompt)
@@ -149,11 +155,6 @@ class LLM:
     def stats(self) -> dict[str, Any]:
         """Counters: steps, rows and prefill rows by loop, tokens, KV bytes, prefix hits."""
         return self.engine.stats()
-
-    def _checked(self, prompt: Prompt, params: SamplingParams) -> Request:
-        request = self._reader.request(prompt, params)
-        self.engine.check(request)
-        return request
 
     def _add(self, request: Request) -> None:
         self._mail[request.request_id] = deque()

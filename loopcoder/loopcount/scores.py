@@ -28,10 +28,10 @@ def score_sweeps(runs: Sequence[Run], resamples: int, *, trained: bool) -> list[
     for run in runs:
         for row in run.of(ScoreRow):
             model = row.source.model
-            if model and trained and model.trained_loops != row.loops:
+            if row.loops is None or (model and trained and model.trained_loops != row.loops):
                 continue
             key = (row.source.citation or "", row.metric, row.unit)
-            _add(groups[key], row, run.name)
+            _add(groups[key], row, row.loops, run.name)
             sources[key][row.source.citation or run.name] = None
     found = (
         _sweep(key, groups[key], ", ".join(sources[key]), resamples, paired=not trained)
@@ -40,11 +40,11 @@ def score_sweeps(runs: Sequence[Run], resamples: int, *, trained: bool) -> list[
     return [sweep for sweep in found if sweep]
 
 
-def _add(scores: _Scores, row: ScoreRow, name: str) -> None:
-    tasks = scores[row.loops].setdefault(row.source.model.hash if row.source.model else "", {})
+def _add(scores: _Scores, row: ScoreRow, loops: int, name: str) -> None:
+    tasks = scores[loops].setdefault(row.source.model.hash if row.source.model else "", {})
     if row.task in tasks:
         raise RecordError(
-            f"{name}: {row.task}, {row.metric}, at {row.loops} loops is given twice for one model; "
+            f"{name}: {row.task}, {row.metric}, at {loops} loops is given twice for one model; "
             "give one of them"
         )
     tasks[row.task] = row.value

@@ -8,6 +8,7 @@ from importlib.metadata import version
 import torch
 
 from loopcoder.checkpoint.identity import architecture_hash
+from loopcoder.model.config import ModelConfig
 from loopcoder.model.cost import parameters
 from loopcoder.model.plt import PLT
 from loopcoder.records import machine
@@ -28,26 +29,33 @@ def source_of(
     `model_hash` is a checkpoint's (`checkpoint_hash`); without it the weights in memory are
     hashed. `command` is this process's own if not given.
     """
-    config = model.config
+    dtype = str(model.model.embed_tokens.weight.dtype).removeprefix("torch.")
     return Source(
         command=" ".join(sys.argv) if command is None else command,
         version=version("loopcoder"),
-        model=ModelIdentity(
-            name=name,
-            hash=model_hash or weights_hash(model),
-            architecture=architecture_hash(config),
-            trained_loops=config.plt_num_loops,
-            parameters=parameters(config).total,
-            layers=config.num_hidden_layers,
-            heads=config.num_attention_heads,
-            width=config.hidden_size,
-            window=config.window,
-            dtype=str(model.model.embed_tokens.weight.dtype).removeprefix("torch."),
+        model=model_identity(
+            model.config, name=name, model_hash=model_hash or weights_hash(model), dtype=dtype
         ),
         data=data,
         seed=seed,
         machine={**machine(), "threads": torch.get_num_threads()},
         time=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def model_identity(config: ModelConfig, *, name: str, model_hash: str, dtype: str) -> ModelIdentity:
+    """What rows say of a model with this configuration."""
+    return ModelIdentity(
+        name=name,
+        hash=model_hash,
+        architecture=architecture_hash(config),
+        trained_loops=config.plt_num_loops,
+        parameters=parameters(config).total,
+        layers=config.num_hidden_layers,
+        heads=config.num_attention_heads,
+        width=config.hidden_size,
+        window=config.window,
+        dtype=dtype,
     )
 
 

@@ -164,16 +164,39 @@ class CostRow(Row):
 
 
 class ScoreRow(Row):
-    """A benchmark's result of a model trained and run at `loops`."""
+    """A benchmark's result of a model run at `loops` (None: no looped model, or not known).
+
+    `subject` names whose score it is where no model of ours is behind it (`source.model` is None).
+    `samples` counts problems; `standard_error` is clustered by them.
+    """
 
     kind: Literal["score"] = "score"
     task: str
     metric: str
     value: float
     unit: str
-    loops: int
+    loops: int | None = None
+    subject: str | None = None
     samples: int | None = None
     standard_error: float | None = None
+
+
+class AnswerRow(Row):
+    """One answer to one problem: what paired comparisons of benchmark scores are made from.
+
+    `scores` holds what it got, by the name of the score (1 right, 0 wrong; held-out text has nats
+    and bytes); it is empty where the answer could not be scored, and `reason` says why.
+    """
+
+    kind: Literal["answer"] = "answer"
+    task: str
+    problem: str
+    sample: int = Field(ge=1)
+    scores: dict[str, float]
+    reason: str
+    detail: str = ""
+    loops: int | None = None
+    subject: str | None = None
 
 
 class TimingRow(Row):
@@ -195,7 +218,15 @@ class NoteRow(Row):
 
 
 AnyRow = Annotated[
-    MeasureRow | SampleRow | MatrixRow | PassageRow | CostRow | ScoreRow | TimingRow | NoteRow,
+    MeasureRow
+    | SampleRow
+    | MatrixRow
+    | PassageRow
+    | CostRow
+    | ScoreRow
+    | AnswerRow
+    | TimingRow
+    | NoteRow,
     Field(discriminator="kind"),
 ]
 ROW: TypeAdapter[AnyRow] = TypeAdapter(AnyRow)

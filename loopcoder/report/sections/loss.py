@@ -140,9 +140,9 @@ def _score_table(table: LossTable, runs: Sequence[RecordRun]) -> Table | None:
         row
         for run in runs
         for row in run.of(ScoreRow)
-        if (row.source.citation or run.name) in table.source
+        if row.loops is not None and (row.source.citation or run.name) in table.source
     ]
-    loops = sorted({row.loops for row in rows})
+    loops = sorted({row.loops for row in rows if row.loops is not None})
     places = dict.fromkeys((row.task, row.metric, row.unit) for row in rows)
     if not rows:
         return None

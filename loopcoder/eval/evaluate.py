@@ -1,0 +1,136 @@
+"""One run of `loopcoder eval`: check everything, run each benchmark, write its records."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loopcoder.errors import EvaluationError
+from loopcoder.eval.identity import local_identity, source
+from loopcoder.eval.menu import kind_of
+from loopcoder.eval.records import TaskResult, data_identity, write_result
+from loopcoder.eval.scores import pass_rates, usual_ks
+from loopcoder.eval.settings import EvalSettings, claim
+
+if TYPE_CHECKING:
+    from loopcoder.eval.scores import Answer
+    from loopcoder.records.rows import ModelIdentity
+
+
+def evaluate(settings: EvalSettings) -> list[TaskResult]:
+    """Run every task of `settings`; one record file each in `settings.out`, and inspect's logs.
+
+    What a missing file, sandbox or program prevents is said before a model is loaded. A run that
+    was broken off goes on where it was. Raises `EvaluationError`.
+    """
+    kinds = {name: kind_of(name) for name in settings.tasks}
+    tasks = [name for name, kind in kinds.items() if kind == "task"]
+    harnesses = [name for name, kind in kinds.items() if kind == "harness"]
+    files = _check_tasks(settings, tasks)
+    _check_harnesses(settings, harnesses)
+    model = None if settings.base_url else _identity(settings)
+    claim(settings)
+    results: list[TaskResult] = []
+    if tasks:
+        for name, answers in _run_tasks(settings, tasks).items():
+            results.append(_task_result(name, answers, settings))
+            _write(settings, results[-1], model, files[name])
+    if "heldout" in kinds.values():
+        from loopcoder.eval.heldout_run import run_heldout
+
+        results.append(run_heldout(settings))
+        _write(settings, results[-1], model, [settings.data] if settings.data else [])
+    for name in harnesses:
+        from loopcoder.eval.harness.served import run_served
+
+        results.append(run_served(name, settings))
+        _write(settings, results[-1], model, [])
+    return results
+
+
+def _identity(settings: EvalSettings) -> "ModelIdentity":
+    return local_identity(settings.model, dtype=settings.dtype, quantization=settings.quantization)
+
+
+def _write(
+    settings: EvalSettings,
+    result: TaskResult,
+    model: "ModelIdentity | None",
+    files: Sequence[Path],
+) -> None:
+    read = [path for path in files if path.is_file()]
+    loops = settings.loops or (model.trained_loops if model else None)
+    where = source(
+        model,
+        data_identity(result.task, read) if read else None,
+        seed=settings.seed,
+        threads=settings.threads,
+    )
+    write_result(settings.out, result, where, loops, settings.subject)
+
+
+def _check_tasks(settings: EvalSettings, names: Sequence[str]) -> dict[str, list[Path]]:
+    """The files of each task. Raises before anything is loaded if something is missing."""
+    if not names:
+        return {}
+    from loopcoder.eval.sandbox.bubblewrap import bubblewrap
+    from loopcoder.eval.tasks.names import files_of
+
+    if "bfcl" in names:
+        from loopcoder.eval.bfcl import VERSIONS
+
+        VERSIONS[settings.bfcl_version].require()
+    files = {name: files_of(name, settings.data) for name in names}
+    if not settings.unsafe_local and any(name != "bfcl" for name in names):
+        bubblewrap()
+    return files
+
+
+def _check_harnesses(settings: EvalSettings, names: Sequence[str]) -> None:
+    from loopcoder.eval.harness.registry import HARNESSES
+    from loopcoder.eval.harness.served import plan
+
+    missing = [
+        f"{name}: {need.what}: {need.remedy}"
+        for name in names
+        for need in HARNESSES[name].needs(plan(name, settings))
+        if not need.found
+    ]
+    if missing:
+        raise EvaluationError("these are missing:\n  " + "\n  ".join(missing))
+
+
+def _run_tasks(settings: EvalSettings, names: Sequence[str]) -> "dict[str, list[Answer]]":
+    from loopcoder.eval.run import run_tasks
+    from loopcoder.eval.tasks import TASKS
+
+    arguments = {
+        "data": None if settings.data is None else str(settings.data.resolve()),
+        "prompt": settings.prompt,
+        "unsafe_local": settings.unsafe_local,
+    }
+    built = []
+    for name in names:
+        if name == "bfcl":
+            chosen = {"categories": settings.categories} if settings.categories else {}
+            built.append(TASKS[name](**chosen, version=settings.bfcl_version))
+        elif name.startswith("cruxeval"):
+            built.append(TASKS[name](**arguments, reasoning=settings.reasoning))
+        else:
+            built.append(TASKS[name](**arguments))
+    return run_tasks(settings, built)
+
+
+def _task_result(
+    name: str, answers: "Sequence[Answer]", settings: EvalSettings
+) -> TaskResult:
+    if not any(answer.scores for answer in answers):
+        why = answers[0].reason if answers else "the task has no problems"
+        print(f"warning: no answer of {name} could be scored ({why})", file=sys.stderr)
+        return TaskResult(task=name, estimates=(), answers=tuple(answers))
+    estimates = pass_rates(answers, usual_ks(settings.n))
+    if name == "bfcl":
+        from loopcoder.eval.bfcl.summary import estimates as by_category
+
+        estimates = by_category(answers, settings.bfcl_version)
+    return TaskResult(task=name, estimates=tuple(estimates), answers=tuple(answers))

@@ -1,0 +1,40 @@
+"""Whose scores these are: a checkpoint's hash, or the name of a model behind an endpoint."""
+
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from loopcoder.records import machine
+from loopcoder.records.rows import DataIdentity, ModelIdentity, Source
+
+
+def local_identity(model: str, *, dtype: str, quantization: str | None) -> ModelIdentity:
+    """A checkpoint's identity, from its files. Raises as `locate` and `open_checkpoint` do."""
+    from loopcoder.checkpoint.config_file import read_config
+    from loopcoder.checkpoint.identity import checkpoint_hash
+    from loopcoder.checkpoint.locate import locate
+    from loopcoder.probes.identity import model_identity
+
+    directory = locate(model)
+    return model_identity(
+        read_config(directory),
+        name=model,
+        model_hash=checkpoint_hash(directory),
+        dtype=quantization or dtype,
+    )
+
+
+def source(
+    model: ModelIdentity | None, data: DataIdentity | None, *, seed: int | None, threads: int | None
+) -> Source:
+    """Where the rows of this process come from."""
+    return Source(
+        command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        version=version("loopcoder"),
+        model=model,
+        data=data,
+        seed=seed,
+        machine={**machine(), "threads": threads},
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+    )

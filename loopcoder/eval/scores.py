@@ -1,0 +1,74 @@
+"""pass@k and its uncertainty, from answers."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+PASS = "pass"
+"""The score that pass@k counts; other names stand before it, as in "base pass@1"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One answer, scored or not. `scores` is empty where it is not, and `reason` says why."""
+
+    problem: str
+    sample: int  # from 1
+    scores: dict[str, float]
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean over `problems`, and its standard error (None for a single problem)."""
+
+    metric: str
+    value: float
+    standard_error: float | None
+    problems: int
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """The chance that k of n answers, c of them right, hold a right one: 1 - C(n-c, k) / C(n, k).
+
+    The unbiased estimator of Chen et al. (arXiv 2107.03374), section 2.1. Raises `ValueError` for
+    counts that cannot be.
+    """
+    if not (0 <= c <= n and 1 <= k <= n):
+        raise ValueError(
+            f"pass@{k} of {n} answers with {c} right: give 0 <= c <= n and 1 <= k <= n"
+        )
+    return 1.0 - math.comb(n - c, k) / math.comb(n, k)
+
+
+def mean_of(metric: str, values: Sequence[float]) -> Estimate:
+    """The mean over problems; answers to one problem are one cluster, so its error is theirs."""
+    error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+    return Estimate(metric=metric, value=fmean(values), standard_error=error, problems=len(values))
+
+
+def pass_rates(answers: Iterable[Answer], ks: Sequence[int] = (1,)) -> list[Estimate]:
+    """pass@k for each score that the answers have and each k that every scored problem has.
+
+    Unscored answers are not there; a problem without a scored one is left out.
+    """
+    counts: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for answer in answers:
+        for name, value in answer.scores.items():
+            counts[name][answer.problem].append(value)
+    found = []
+    for name, problems in sorted(counts.items(), key=lambda item: (item[0] != PASS, item[0])):
+        fewest = min(len(values) for values in problems.values())
+        for k in sorted({k for k in ks if k <= fewest}):
+            metric = f"pass@{k}" if name == PASS else f"{name} pass@{k}"
+            rates = [pass_at_k(len(v), round(sum(v)), k) for v in problems.values()]
+            found.append(mean_of(metric, rates))
+    return found
+
+
+def usual_ks(n: int) -> tuple[int, ...]:
+    """1, 10, 100 and n, as far as n answers allow."""
+    return tuple(sorted({k for k in (1, 10, 100, n) if k <= n}))
