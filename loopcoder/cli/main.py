@@ -11,6 +11,7 @@ import typer
 
 from loopcoder import __version__
 from loopcoder.cli import bench, data
+from loopcoder.cli import eval as evaluation
 from loopcoder.cli.advise import advise
 from loopcoder.cli.chat import chat
 from loopcoder.cli.convert import convert
@@ -70,6 +71,7 @@ for _command in COMMANDS:
     app.command()(_command)
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
+app.add_typer(evaluation.app, name="eval")
 
 
 def main() -> None:

@@ -22,7 +22,8 @@ class Comparison:
 
     `difference` is A - B, `low` and `high` its 95 % interval, `p` the two-sided probability of a
     difference as large if both were alike: exact (McNemar's test) where each problem has one
-    answer, by random signs otherwise. `only_a`, `only_b`: problems that just one model did better.
+    answer, by random signs otherwise. `only_a`, `only_b` count problems with the higher score in A,
+    in B (of bits a byte the lower is the better).
     """
 
     task: str

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ class Environment:
 
     `alone` are installed without what they depend on, where a tool asks for far more than the part
     that is used here needs. `python` is a version (such as "3.10") where the tool does not run with
-    this one.
+    this one. With `ours` it sees this Python's libraries too, LoopCoder among them, and adds to
+    them.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Environment:
     module: str
     python: str | None = None
     alone: tuple[str, ...] = ()
+    ours: bool = False
 
     @property
     def variable(self) -> str:
@@ -76,6 +79,12 @@ class Environment:
     def _make(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
         self._run([self._base(), "-m", "venv", str(self.directory)])
+        if self.ours:
+            (site,) = self.directory.glob("lib/python*/site-packages")
+            libraries = sysconfig.get_paths()["purelib"]
+            # A path alone would leave out what is installed there in place, as by `pip install -e`.
+            line = f"import site; site.addsitedir({libraries!r})\n"
+            (site / "ours.pth").write_text(line, encoding="utf-8")
         python = str(self._own_python)
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         if self.requirements:
@@ -141,3 +150,9 @@ def _last_words(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR")]
     return (errors or lines or ["it said nothing"])[-1]
+
+
+# Run its tasks by `PYTHON -m inspect_ai eval inspect_evals/NAME --model loopcoder/...`.
+INSPECT_EVALS = Environment(
+    name="inspect-evals", requirements=("inspect_evals==0.26.0",), module="inspect_evals", ours=True
+)

@@ -28,6 +28,8 @@ def evaluate(settings: EvalSettings) -> list[TaskResult]:
     harnesses = [name for name, kind in kinds.items() if kind == "harness"]
     files = _check_tasks(settings, tasks)
     _check_harnesses(settings, harnesses)
+    if "heldout" in kinds.values() and settings.data and not settings.data.exists():
+        raise EvaluationError(f"--data {settings.data} is not there; give text files or a corpus")
     model = None if settings.base_url else _identity(settings)
     claim(settings)
     results: list[TaskResult] = []
@@ -45,7 +47,8 @@ def evaluate(settings: EvalSettings) -> list[TaskResult]:
 
         results.append(run_served(name, settings))
         _write(settings, results[-1], model, [])
-    return results
+    order = {name: place for place, name in enumerate(settings.tasks)}
+    return sorted(results, key=lambda result: order[result.task])
 
 
 def _identity(settings: EvalSettings) -> "ModelIdentity":
@@ -102,7 +105,7 @@ def _check_harnesses(settings: EvalSettings, names: Sequence[str]) -> None:
 
 def _run_tasks(settings: EvalSettings, names: Sequence[str]) -> "dict[str, list[Answer]]":
     from loopcoder.eval.run import run_tasks
-    from loopcoder.eval.tasks import TASKS
+    from loopcoder.eval.tasks.table import TASKS
 
     arguments = {
         "data": None if settings.data is None else str(settings.data.resolve()),
@@ -121,9 +124,7 @@ def _run_tasks(settings: EvalSettings, names: Sequence[str]) -> "dict[str, list[
     return run_tasks(settings, built)
 
 
-def _task_result(
-    name: str, answers: "Sequence[Answer]", settings: EvalSettings
-) -> TaskResult:
+def _task_result(name: str, answers: "Sequence[Answer]", settings: EvalSettings) -> TaskResult:
     if not any(answer.scores for answer in answers):
         why = answers[0].reason if answers else "the task has no problems"
         print(f"warning: no answer of {name} could be scored ({why})", file=sys.stderr)

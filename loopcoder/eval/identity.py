@@ -3,7 +3,6 @@
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 
 from loopcoder.records import machine
 from loopcoder.records.rows import DataIdentity, ModelIdentity, Source
@@ -11,12 +10,17 @@ from loopcoder.records.rows import DataIdentity, ModelIdentity, Source
 
 def local_identity(model: str, *, dtype: str, quantization: str | None) -> ModelIdentity:
     """A checkpoint's identity, from its files. Raises as `locate` and `open_checkpoint` do."""
-    from loopcoder.checkpoint.config_file import read_config
+    from loopcoder.checkpoint.config_file import read_config, read_config_json
+    from loopcoder.checkpoint.header import open_checkpoint
     from loopcoder.checkpoint.identity import checkpoint_hash
+    from loopcoder.checkpoint.load import auto_dtype
     from loopcoder.checkpoint.locate import locate
     from loopcoder.probes.identity import model_identity
 
     directory = locate(model)
+    if dtype == "auto":
+        stored = auto_dtype(open_checkpoint(directory), read_config_json(directory))
+        dtype = str(stored).removeprefix("torch.")
     return model_identity(
         read_config(directory),
         name=model,
@@ -30,7 +34,7 @@ def source(
 ) -> Source:
     """Where the rows of this process come from."""
     return Source(
-        command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=" ".join(["loopcoder", *sys.argv[1:]]),
         version=version("loopcoder"),
         model=model,
         data=data,

@@ -11,6 +11,7 @@ from loopcoder.records.files import read_records, record_file
 from loopcoder.records.rows import AnswerRow, AnyRow, DataIdentity, NoteRow, ScoreRow, Source
 
 SHARE = "share"
+BITS = "bits_per_byte"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,11 @@ Providers are registered as functions, so that listing tasks loads no torch.
 
 from inspect_ai.model import ModelAPI, modelapi
 
+from loopcoder.eval.sandbox.provider import LoopCoderSandbox
+from loopcoder.eval.tasks.table import TASKS
+
+__all__ = ["TASKS", "LoopCoderSandbox", "loopcoder", "loopcoder_api"]
+
 
 @modelapi(name="loopcoder")
 def loopcoder() -> type[ModelAPI]:

@@ -42,7 +42,7 @@ def run_tasks(settings: EvalSettings, tasks: Sequence[Task]) -> dict[str, list[A
             **_generation(settings),
         )
     found = [read_eval_log(log.location) for log in logs]
-    return {_name(log): answers_of(log) for log in found}
+    return {task_name(log): answers_of(log) for log in found}
 
 
 def _model(settings: EvalSettings) -> dict[str, Any]:
@@ -67,20 +67,21 @@ def _generation(settings: EvalSettings) -> dict[str, Any]:
         "top_p": settings.top_p,
         "seed": settings.seed,
         "max_tokens": settings.max_tokens,
+        "max_connections": settings.max_num_seqs,
     }
     if settings.base_url is not None:
         chosen |= {
             "timeout": settings.timeout * (settings.retries + 1),
             "attempt_timeout": settings.timeout,
             "max_retries": settings.retries,
-            "max_connections": settings.max_num_seqs,
         }
         if settings.loops is not None:
             chosen["extra_body"] = {"loops": settings.loops}
     return {name: value for name, value in chosen.items() if value is not None}
 
 
-def _name(log: EvalLog) -> str:
+def task_name(log: EvalLog) -> str:
+    """The task without its package."""
     return log.eval.task.rpartition("/")[2]
 
 
@@ -92,16 +93,14 @@ def answers_of(log: EvalLog) -> list[Answer]:
     dataset, epochs = log.eval.dataset, log.eval.config.epochs or 1
     expected = dataset.sample_ids or []
     if not log.samples and log.error is not None:
-        raise EvaluationError(f"{_name(log)} did not start: {last_line(log.error.message)}")
+        raise EvaluationError(f"{task_name(log)} did not start: {last_line(log.error.message)}")
     limit = log.eval.config.limit
     if isinstance(limit, int):
         expected = expected[:limit]
     found = {(str(s.id), s.epoch): s for s in log.samples or []}
-    return [
-        _answer(str(problem), epoch, found.get((str(problem), epoch)), two=_name(log) in TWO_SCORES)
-        for problem in expected
-        for epoch in range(1, epochs + 1)
-    ]
+    wanted = [(str(problem), epoch) for problem in expected for epoch in range(1, epochs + 1)]
+    two = task_name(log) in TWO_SCORES
+    return [_answer(*place, found.get(place), two=two) for place in wanted]
 
 
 def _answer(problem: str, sample: int, found: EvalSample | None, *, two: bool) -> Answer:

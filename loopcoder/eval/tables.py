@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from rich.table import Table
 
 from loopcoder.eval.compare import Comparison, holm
 from loopcoder.eval.menu import menu, missing
 from loopcoder.eval.published import PAPER_NAMES, paper_scores
-from loopcoder.eval.records import SHARE, TaskResult
+from loopcoder.eval.records import BITS, SHARE, TaskResult
 from loopcoder.records.rows import AnyRow, ScoreRow
 
 
@@ -62,31 +63,22 @@ def paper_table(rows: Sequence[AnyRow], *, every: bool) -> Table:
 def comparison_table(found: Sequence[Comparison]) -> Table:
     """Differences with intervals; p adjusted for the number of rows."""
     adjusted = holm([each.p for each in found])
-    table = Table(caption="differences A - B in percent, 95 % interval; p after Holm")
-    for label in (
-        "task",
-        "score",
-        "A",
-        "B",
-        "A - B",
-        "95 %",
-        "p",
-        "test",
-        "only A",
-        "only B",
-        "of",
-    ):
-        table.add_column(label, justify="left" if label in ("task", "score", "test") else "right")
+    table = Table(caption="95 % intervals; p after Holm; A > B counts problems")
+    for label in ("task", "score", "A", "B", "A - B", "95 %", "p", "A > B", "B > A", "of"):
+        justify: Literal["left", "right"] = "left" if label in ("task", "score") else "right"
+        table.add_column(label, justify=justify, overflow="fold")
     for each, p in zip(found, adjusted, strict=True):
+        # Scores of right and wrong in percent; others (bits a byte) as they are.
+        scale, digits = (1, 4) if each.score == BITS else (100, 1)
+        low, high = (f"{scale * end:+.{digits}f}" for end in (each.low, each.high))
         table.add_row(
             each.task,
             each.score,
-            each.test,
-            f"{100 * each.a:.1f}",
-            f"{100 * each.b:.1f}",
-            f"{100 * each.difference:+.1f}",
-            f"{100 * each.low:+.1f} .. {100 * each.high:+.1f}",
-            f"{p:.3g}",
+            f"{scale * each.a:.{digits}f}",
+            f"{scale * each.b:.{digits}f}",
+            f"{scale * each.difference:+.{digits}f}",
+            f"{low}, {high}",
+            f"{p:.2g}",
             str(each.only_a),
             str(each.only_b),
             str(each.problems),

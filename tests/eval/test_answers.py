@@ -47,7 +47,7 @@ def fenced(code: str, mark: str = "```python") -> str:
         f"{fenced('x = 1')}\n{fenced(GOOD)}\n{fenced('def add(a, b):' + chr(10) + '    return 0')}",
         GOOD,  # no fence at all
         f"Here is the function:\n\n{GOOD}\nI hope that this helps. It's easy!",
-        f"<think>def add(a, b): return 0\n```\ndef add(a, b): return 9\n```</think>\n{fenced(GOOD)}",
+        f"<think>Is it\n```\ndef add(a, b): return 9\n```\n?</think>\n{fenced(GOOD)}",
         fenced(f"{GOOD}\nassert add(1, 1) == 3\nprint(add(int(input()), 2))"),
         fenced(f"{GOOD}\nif __name__ == '__main__':\n    raise SystemExit"),
         fenced(f"{GOOD}\nnumber = int(input())\nfor n in range(3):\n    assert add(n, n) == 0"),
@@ -86,8 +86,9 @@ def test_what_defines_nothing_stays_what_it_is(text: str) -> None:
 
 
 def test_what_is_not_needed_is_left_out() -> None:
-    code = "import os\nX = 1\nY = X\ndef one():\n    return Y\ndef two():\n    return one()\nprint(X)\n"
-    assert needed(code, "one") == "import os\nX = 1\nY = X\ndef one():\n    return Y\n"
+    one = "import os\nX = 1\nY = X\ndef one():\n    return Y\n"
+    code = f"{one}def two():\n    return one()\nprint(X)\n"
+    assert needed(code, "one") == one
     assert "two" in needed(code, "two")
 
 

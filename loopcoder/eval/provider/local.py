@@ -51,8 +51,7 @@ class LoopCoderAPI(ModelAPI):
         self.engine = AsyncLLM(LLM(model_name, **model_args))
         self._handler = Llama31Handler(model_name)
 
-    @property
-    def chats(self) -> bool:
+    async def chats(self) -> bool:
         """Whether the checkpoint has a chat template."""
         tokenizer = self.engine.llm.tokenizer
         return tokenizer is not None and bool(tokenizer.chat_template)
@@ -67,6 +66,8 @@ class LoopCoderAPI(ModelAPI):
         """Answer, or go on with a raw prompt. Raises `RequestError` or `GenerationError`."""
         offered = [] if tool_choice == "none" else tools
         prompt = self._prompt(input, offered, config.extra_body or {})
+        if len(self.engine.llm.encode(prompt)) >= self.engine.llm.max_model_len:
+            return ModelOutput.from_content(self.model_name, "", stop_reason="model_length")
         output = await self.engine.generate(prompt, sampling_params(config))
         if any(each.finish_reason == "error" for each in output.outputs):
             raise GenerationError("the model's logits are not numbers (NaN or infinite)")

@@ -26,6 +26,9 @@ class Limits:
                 raise ValueError(f"the limit {name} is {value!r}; it must be above 0")
 
 
+USUAL = Limits()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How a run ended. `returncode` is negative for a signal; `stopped` names the limit hit."""
@@ -49,7 +52,7 @@ class Session(Protocol):
     """A running process, spoken with in lines over its standard input and output."""
 
     async def send(self, line: bytes) -> None:
-        """Write one line (the line feed is added). Raises `EndedError` where the process is gone."""
+        """Write one line (the line feed is added). Raises `EndedError` where it is gone."""
 
     async def receive(self, timeout: float) -> bytes:
         """The next line, without its line feed.
@@ -75,7 +78,7 @@ class Sandbox(Protocol):
         stdin: bytes = b"",
         files: Mapping[str, bytes] = {},
         env: Mapping[str, str] = {},
-        limits: Limits = Limits(),
+        limits: Limits = USUAL,
     ) -> Outcome:
         """Run a program to its end; `files` (name: content) lie in its working directory, /tmp."""
 
@@ -85,6 +88,6 @@ class Sandbox(Protocol):
         *,
         files: Mapping[str, bytes] = {},
         env: Mapping[str, str] = {},
-        limits: Limits = Limits(),
+        limits: Limits = USUAL,
     ) -> AbstractAsyncContextManager[Session]:
         """A program to talk with. Its time limit is of its whole life; leaving kills everything."""
