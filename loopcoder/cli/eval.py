@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,6 +72,10 @@ def run(
     max_num_seqs: Annotated[int, typer.Option(help="Answers written at once.")] = 16,
     timeout: Annotated[int, typer.Option(help="Seconds of one request to an endpoint.")] = 600,
     retries: Annotated[int, typer.Option(help="Of a request that failed.")] = 3,
+    option: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE for a benchmark's own harness.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Problems that a harness runs at once.")] = 2,
     unsafe_local: Annotated[
         bool, typer.Option("--unsafe-local", help="Run the model's code WITHOUT a sandbox.")
     ] = False,
@@ -110,6 +115,8 @@ def run(
         max_num_seqs=max_num_seqs,
         timeout=timeout,
         retries=retries,
+        options=_pairs(option or ()),
+        workers=workers,
         unsafe_local=unsafe_local,
     )
     results = evaluate(settings)
@@ -181,15 +188,25 @@ def export(
 
 @app.command("list")
 def list_(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Say what is missing for these, and the remedy.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Directory with benchmark files.")] = None,
 ) -> None:
     """All benchmarks, and what this machine lacks for each.
 
-    Example: loopcoder eval list --data ./benchmarks
+    Example: loopcoder eval list swe-bench-verified
     """
+    from loopcoder.eval.menu import missing
     from loopcoder.eval.tables import menu_table
 
-    _print(menu_table(data))
+    if not names:
+        _print(menu_table(data))
+    for name in names or ():
+        needs = missing(name, data)
+        print(f"{name}: {'lacks' if needs else 'ready'}")
+        for need in needs:
+            print(f"  {need.what}\n      {need.remedy}")
 
 
 @app.command()
@@ -223,6 +240,16 @@ def view(
     from inspect_ai._view.view import view as view_logs
 
     view_logs(log_dir=str(logs), host=host, port=port)
+
+
+def _pairs(options: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    from loopcoder.errors import EvaluationError
+
+    split = [option.partition("=") for option in options]
+    for name, equals, _ in split:
+        if not (name and equals):
+            raise EvaluationError(f"--option is {name!r}; give NAME=VALUE, such as split=instruct")
+    return tuple((name, value) for name, _, value in split)
 
 
 def _show(results: "list[TaskResult]") -> None:

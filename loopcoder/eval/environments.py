@@ -100,7 +100,7 @@ class Environment:
 
     @property
     def _contents(self) -> str:
-        return "\n".join((*self.requirements, "alone:", *self.alone))
+        return "\n".join((*self.requirements, "alone:", *self.alone, f"ours: {self.ours}"))
 
     @contextmanager
     def _alone_at_work(self) -> Iterator[None]:
@@ -152,7 +152,10 @@ def _last_words(output: str) -> str:
     return (errors or lines or ["it said nothing"])[-1]
 
 
-# Run its tasks by `PYTHON -m inspect_ai eval inspect_evals/NAME --model loopcoder/...`.
+# Its tasks run by `PYTHON -m inspect_ai eval inspect_evals/NAME --model loopcoder/MODEL`.
 INSPECT_EVALS = Environment(
-    name="inspect-evals", requirements=("inspect_evals==0.26.0",), module="inspect_evals", ours=True
+    name="inspect-evals",
+    requirements=("inspect-evals[mind2web]==0.26.0", "openai>=2"),
+    module="inspect_evals.mind2web, openai",
+    ours=True,
 )

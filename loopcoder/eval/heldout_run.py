@@ -70,17 +70,19 @@ def _scorer(settings: EvalSettings) -> Local | Endpoint:
 
 def _task_result(result: HeldoutResult) -> TaskResult:
     found = result.estimate
-    estimates = (
-        ()
-        if found is None
-        else (
+    estimates: tuple[Estimate, ...] = ()
+    if found is not None:
+        estimates = (
             Estimate(
-                metric=BITS, value=found.value, standard_error=found.error, problems=found.units
+                metric=BITS,
+                value=found.value,
+                standard_error=found.error,
+                problems=found.units,
+                unit=UNIT,
             ),
         )
-    )
     return TaskResult(
-        task=TASK, estimates=estimates, answers=tuple(map(_answer, result.documents)), unit=UNIT
+        task=TASK, estimates=estimates, answers=tuple(_answer(each) for each in result.documents)
     )
 
 

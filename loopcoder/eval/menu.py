@@ -1,14 +1,17 @@
 """Every benchmark that can be named, and what kind of run it takes."""
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from loopcoder.errors import EvaluationError
 from loopcoder.eval.environments import Environment
+from loopcoder.eval.harness.base import Need
 
 Kind = Literal["task", "heldout", "harness"]
 HELDOUT = "heldout"
+NOT_SERVED = "http://127.0.0.1/v1"  # for questions that are asked before there is a server
 
 
 def menu() -> dict[str, Kind]:
@@ -31,27 +34,33 @@ def kind_of(name: str) -> Kind:
     raise EvaluationError(f"no benchmark is called {name!r}; {hint}")
 
 
-def missing(name: str, data: Path | None) -> list[str]:
+def missing(name: str, data: Path | None) -> list[Need]:
     """What `name` lacks on this machine, each with its remedy."""
     kind = kind_of(name)
     if kind == "harness":
         from loopcoder.eval.harness.base import HarnessRun
         from loopcoder.eval.harness.registry import HARNESSES
 
-        run = HarnessRun(model="", base_url="", api_key="", out=Path(), data=data)
-        needs = HARNESSES[name].needs(run)
-        return [f"{need.what}: {need.remedy}" for need in needs if not need.found]
+        run = HarnessRun(model="", base_url=NOT_SERVED, api_key="", out=Path(), data=data)
+        return [need for need in HARNESSES[name].needs(run) if not need.found]
     if kind == "heldout":
-        return [] if data else ["text: --data DIR with text files or a built corpus"]
+        return []
+    from loopcoder.eval.bfcl import BFCL
     from loopcoder.eval.sandbox.bubblewrap import bubblewrap
     from loopcoder.eval.tasks.names import files_of
 
+    checks: dict[str, Callable[[], object]] = {
+        "its file": lambda: files_of(name, data),
+        "bubblewrap": bubblewrap,
+    }
+    if name == "bfcl":
+        checks = {"its checker": BFCL.require}
     found = []
-    for check in (lambda: files_of(name, data), bubblewrap):
+    for what, check in checks.items():
         try:
             check()
         except EvaluationError as error:
-            found.append(str(error))
+            found.append(Need(what=what, found=False, remedy=str(error)))
     return found
 
 

@@ -10,18 +10,16 @@ from loopcoder.eval.scores import Answer, Estimate
 from loopcoder.records.files import read_records, record_file
 from loopcoder.records.rows import AnswerRow, AnyRow, DataIdentity, NoteRow, ScoreRow, Source
 
-SHARE = "share"
 BITS = "bits_per_byte"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskResult:
-    """What one task gave. `unit` is of all its estimates."""
+    """What one task gave."""
 
     task: str
     estimates: tuple[Estimate, ...]
     answers: tuple[Answer, ...] = ()
-    unit: str = SHARE
     notes: tuple[str, ...] = ()
 
     @property
@@ -43,7 +41,7 @@ def write_result(
                     task=result.task,
                     metric=estimate.metric,
                     value=estimate.value,
-                    unit=result.unit,
+                    unit=estimate.unit,
                     loops=loops,
                     subject=subject,
                     samples=estimate.problems,
@@ -105,7 +103,7 @@ def as_json(results: Sequence[TaskResult]) -> list[dict[str, object]]:
             "value": estimate.value,
             "stderr": estimate.standard_error,
             "n": estimate.problems,
-            "unit": result.unit,
+            "unit": estimate.unit,
             "answers": len(result.answers),
             "unscored": len(result.unscored),
         }

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+SHARE = "share"
 PASS = "pass"
 """The score that pass@k counts; other names stand before it, as in "base pass@1"."""
 
@@ -23,12 +24,13 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean over `problems`, and its standard error (None for a single problem)."""
+    """A mean over `problems`, and its standard error (None for a single problem, or not known)."""
 
     metric: str
     value: float
     standard_error: float | None
     problems: int
+    unit: str = SHARE
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:

@@ -22,8 +22,9 @@ class EvalSettings:
 
     `model` is a checkpoint (bundled name, directory, hub id), or with `base_url` the name of a
     model behind an OpenAI-compatible endpoint. `data` is a directory with benchmark files.
-    `max_tokens` None is the task's own limit. `timeout` (seconds, of one request) and `retries`
-    are for endpoints. Raises `EvaluationError` for values that cannot be.
+    `max_tokens` None is the task's own limit. `options` are those of an outside harness, `workers`
+    how many of its problems run at once. `timeout` (seconds, of one request) and `retries` are for
+    endpoints. Raises `EvaluationError` for values that cannot be.
     """
 
     tasks: tuple[str, ...]
@@ -49,6 +50,7 @@ class EvalSettings:
     threads: int | None = None
     max_num_seqs: int = 16
     workers: int = 2
+    options: tuple[tuple[str, str], ...] = ()
     timeout: int = 600
     retries: int = 3
     unsafe_local: bool = False

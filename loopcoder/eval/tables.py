@@ -9,7 +9,8 @@ from rich.table import Table
 from loopcoder.eval.compare import Comparison, holm
 from loopcoder.eval.menu import menu, missing
 from loopcoder.eval.published import PAPER_NAMES, paper_scores
-from loopcoder.eval.records import BITS, SHARE, TaskResult
+from loopcoder.eval.records import BITS, TaskResult
+from loopcoder.eval.scores import SHARE
 from loopcoder.records.rows import AnyRow, ScoreRow
 
 
@@ -23,8 +24,8 @@ def result_table(results: Sequence[TaskResult]) -> Table:
             table.add_row(
                 result.task,
                 estimate.metric,
-                _value(estimate.value, result.unit),
-                _value(estimate.standard_error, result.unit),
+                _value(estimate.value, estimate.unit),
+                _value(estimate.standard_error, estimate.unit),
                 str(estimate.problems),
                 str(len(result.unscored) or ""),
             )
@@ -87,10 +88,12 @@ def comparison_table(found: Sequence[Comparison]) -> Table:
 
 
 def menu_table(data: Path | None) -> Table:
-    """Each benchmark and what is missing for it here, with the remedy."""
-    table = Table("benchmark", "kind", "missing here")
+    """Each benchmark and what is missing for it here."""
+    table = Table("benchmark", "kind", "here")
     for name, kind in menu().items():
-        table.add_row(name, kind, "\n".join(missing(name, data)) or "nothing")
+        needs = list(dict.fromkeys(need.what for need in missing(name, data)))
+        lacks = f"lacks {needs[0]}" if needs else "ready"
+        table.add_row(name, kind, lacks + (f", and {len(needs) - 1} more" if needs[1:] else ""))
     return table
 
 

@@ -22,6 +22,7 @@ from loopcoder.eval.harness.base import (
     mean_error,
 )
 from loopcoder.eval.harness.contained import contained, python_prefixes
+from loopcoder.eval.harness.memory import most_memory
 from loopcoder.eval.harness.needs import (
     disk_need,
     environment_need,
@@ -271,6 +272,7 @@ def _evaluate(
         cwd=space.work,
         environment=plain_environment(space.inputs),
         seconds=600 + answers * TASK_SECONDS / run.workers,
+        memory=most_memory(),
     )
 
 

@@ -13,6 +13,7 @@ from loopcoder.eval.harness.base import (
     chosen,
 )
 from loopcoder.eval.harness.contained import contained, python_prefixes
+from loopcoder.eval.harness.memory import most_memory
 from loopcoder.eval.harness.needs import (
     data_need,
     disk_need,
@@ -181,4 +182,5 @@ def _evaluate(run: HarnessRun, values: dict[str, str], space: Workspace) -> None
         cwd=space.work,
         environment=plain_environment(space.inputs),
         seconds=1800 + count * TASK_SECONDS / run.workers,
+        memory=most_memory(),
     )

@@ -20,6 +20,7 @@ from loopcoder.eval.harness.base import (
 )
 from loopcoder.eval.harness.contained import contained, python_prefixes
 from loopcoder.eval.harness.languages import LANGUAGES, language_need, tools
+from loopcoder.eval.harness.memory import most_memory
 from loopcoder.eval.harness.needs import (
     data_need,
     disk_need,
@@ -209,4 +210,5 @@ def _evaluate(run: HarnessRun, language: str, space: Workspace) -> None:
         cwd=space.work,
         environment=plain_environment(space.inputs),
         seconds=600 + sum(map(len, answers)) * ANSWER_SECONDS,
+        memory=most_memory(),
     )

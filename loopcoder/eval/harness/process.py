@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from loopcoder.errors import EvaluationError
+from loopcoder.eval.harness.memory import hold_below
 
 POLL = 0.2  # seconds between two looks at a running program
 ALIVE_EVERY = 5.0  # seconds between two questions whether the model is still served
@@ -26,10 +27,12 @@ def execute(
     environment: Mapping[str, str],
     seconds: float | None = None,
     alive: Callable[[], bool] | None = None,
+    memory: int | None = None,
 ) -> None:
     """Run a program to its end, with nothing to read and all it prints added to `log`.
 
     `alive` says whether what the program talks to is still there: some harnesses ask for ever.
+    Above `memory` bytes of all its processes together, the largest of them is killed.
     Raises `EvaluationError` for a status other than 0, for `seconds` passed, for a dead endpoint;
     the message has the program's last line and the log's path. No process is left behind.
     """
@@ -45,7 +48,7 @@ def execute(
             start_new_session=True,
         )
         try:
-            problem = _watch(process, seconds, alive)
+            problem = _watch(process, seconds, alive, memory)
         finally:
             _end(process)
     if problem is not None:
@@ -65,13 +68,18 @@ def served(base_url: str, api_key: str) -> bool:
 
 
 def _watch(
-    process: subprocess.Popen[bytes], seconds: float | None, alive: Callable[[], bool] | None
+    process: subprocess.Popen[bytes],
+    seconds: float | None,
+    alive: Callable[[], bool] | None,
+    memory: int | None,
 ) -> str | None:
     started = asked = time.monotonic()
     misses = 0
     while process.poll() is None:
         time.sleep(POLL)
         now = time.monotonic()
+        if memory is not None:
+            hold_below(memory, process.pid)
         if seconds is not None and now - started > seconds:
             return f"did not end in {seconds:.0f} s"
         if alive is not None and now - asked > ALIVE_EVERY:

@@ -2,16 +2,16 @@
 
 from loopcoder.eval.harness.base import HarnessRun
 from loopcoder.eval.harness.registry import HARNESSES
-from loopcoder.eval.records import SHARE, TaskResult
+from loopcoder.eval.menu import NOT_SERVED
+from loopcoder.eval.records import TaskResult
 from loopcoder.eval.scores import PASS, Answer, Estimate
 from loopcoder.eval.served import served
 from loopcoder.eval.settings import EvalSettings
 
 _NO_KEY = "none"
-_NOT_YET = "http://127.0.0.1/v1"
 
 
-def plan(name: str, settings: EvalSettings, base_url: str = _NOT_YET) -> HarnessRun:
+def plan(name: str, settings: EvalSettings, base_url: str = NOT_SERVED) -> HarnessRun:
     """What the harness is told."""
     return HarnessRun(
         model=settings.model,
@@ -25,6 +25,7 @@ def plan(name: str, settings: EvalSettings, base_url: str = _NOT_YET) -> Harness
         max_tokens=settings.max_tokens or HarnessRun.max_tokens,
         loops=settings.loops,
         workers=settings.workers,
+        options=dict(settings.options),
     )
 
 
@@ -34,10 +35,11 @@ def run_served(name: str, settings: EvalSettings) -> TaskResult:
         found = HARNESSES[name].run(plan(name, settings, base_url))
     estimates = tuple(
         Estimate(
-            metric=score.metric,
+            metric=score.metric if score.task == name else f"{score.task} {score.metric}",
             value=score.value,
             standard_error=score.standard_error,
             problems=score.samples or len(found.correct),
+            unit=score.unit,
         )
         for score in found.scores
     )
@@ -45,5 +47,4 @@ def run_served(name: str, settings: EvalSettings) -> TaskResult:
         Answer(problem=problem, sample=1, scores={PASS: share}, reason="by its own harness")
         for problem, share in found.correct.items()
     )
-    unit = found.scores[0].unit if found.scores else SHARE
-    return TaskResult(task=name, estimates=estimates, answers=answers, unit=unit)
+    return TaskResult(task=name, estimates=estimates, answers=answers)

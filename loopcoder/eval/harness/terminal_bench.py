@@ -149,17 +149,21 @@ class TerminalBench2:
         job = place.work / JOB
         for trial in _harbor_failed(job):
             shutil.rmtree(trial)
-        tasks = _tasks(run, "task.toml")
+        command = self._command(run, place, values["environment"])
+        if (job / "config.json").exists():
+            command = ["job", "resume", "--job-path", str(job)]
+        _execute("harbor", self.environment, command, run, place)
+        return read_harbor(self.name, job, _tasks(run, "task.toml"), place.log)
+
+    def _command(self, run: HarnessRun, place: Workspace, where: str) -> list[str]:
         command = ["run", "--agent", "terminus-2", "--model", f"openai/{run.model}"]
-        command += ["--path", str(run.data), "--env", values["environment"]]
+        command += ["--path", str(run.data), "--env", where]
         if run.limit is not None:
             command += ["--n-tasks", str(run.limit)]
         for option in (*_harbor_options(run), *self.agent):
             command += ["--agent-kwarg", option]
         command += ["--jobs-dir", str(place.work), "--job-name", JOB, "--yes", "--quiet"]
-        command += ["--n-concurrent", str(run.workers), "--n-attempts", str(run.n)]
-        _execute("harbor", self.environment, command, run, place)
-        return read_harbor(self.name, job, tasks, place.log)
+        return [*command, "--n-concurrent", str(run.workers), "--n-attempts", str(run.n)]
 
 
 def read_tb(name: str, results: Path, tasks: list[str], log: Path) -> HarnessResult:

@@ -6,7 +6,7 @@ from importlib import resources
 from typing import Any, Literal
 
 from loopcoder.errors import EvaluationError
-from loopcoder.eval.judge.process import USUAL, AnswerError, candidate
+from loopcoder.eval.judge.process import USUAL, AnswerError, brief, candidate
 from loopcoder.eval.judge.verdict import Verdict
 from loopcoder.eval.problems.types import ExecutionProblem
 from loopcoder.eval.sandbox.types import Limits, Sandbox
@@ -43,7 +43,7 @@ async def judge_execution(
         else:
             got = await process.run(await process.evaluate(answer, "arguments"))
         if not _same(got, expected):
-            raise AnswerError("wrong", f"{got!r:.80}, not {expected!r:.80}")
+            raise AnswerError("wrong", f"{brief(got)}, not {brief(expected)}")
     except AnswerError as fault:
         detail = " ".join(fault.detail.split())
         return Verdict(base=False, plus=False, reason=fault.reason, detail=detail)

@@ -3,7 +3,7 @@
 from loopcoder.errors import EvaluationError
 from loopcoder.eval.judge.assertions import run_assertions
 from loopcoder.eval.judge.oracles import Comparison
-from loopcoder.eval.judge.process import USUAL, AnswerError, Reply, candidate
+from loopcoder.eval.judge.process import USUAL, AnswerError, Reply, brief, candidate
 from loopcoder.eval.judge.references import References
 from loopcoder.eval.judge.verdict import Verdict
 from loopcoder.eval.problems.types import CodeProblem, Inputs
@@ -89,7 +89,7 @@ class _Run:
                     if reply.seconds > seconds:
                         raise AnswerError("timeout", f"took {reply.seconds:.3g} s")
                     if not compare.accepts(arguments, reply.value, expected[index].value):
-                        shown = f"gave {_brief(reply.value)}, not {_brief(expected[index].value)}"
+                        shown = f"gave {brief(reply.value)}, not {brief(expected[index].value)}"
                         raise AnswerError("wrong", shown)
                 except AnswerError as fault:
                     detail = f"{name} input {index}: {fault.detail}"
@@ -102,11 +102,3 @@ class _Run:
             return Comparison(self._tests.atol, self._tests.oracle)
         except ValueError as error:
             raise EvaluationError(f"{self._problem.id}: {error}") from error
-
-
-def _brief(value: object) -> str:
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # an int of thousands of digits has no short text
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= 80 else f"{text[:77]}..."

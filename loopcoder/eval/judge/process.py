@@ -174,6 +174,15 @@ def raised_fault(reply: Mapping[str, Tree]) -> AnswerError:
     return AnswerError("memory" if reply["base"] == "MemoryError" else "raised", text)
 
 
+def brief(value: object) -> str:
+    """A value for a verdict's detail."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an int of thousands of digits has no short text
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def _is_raised(reply: Mapping[str, Tree]) -> bool:
     return all(isinstance(reply.get(key), str) for key in ("raised", "base", "message"))
 

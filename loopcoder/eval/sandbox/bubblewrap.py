@@ -9,6 +9,7 @@ import asyncio
 import os
 import shutil
 import sys
+import threading
 import weakref
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -16,7 +17,8 @@ from dataclasses import replace
 
 from loopcoder.errors import EvaluationError
 from loopcoder.eval.sandbox.interpreter import find_interpreter
-from loopcoder.eval.sandbox.launch import TOOLS, Kept, Plan, unused_uid
+from loopcoder.eval.sandbox.launch import TOOLS, Kept, Plan
+from loopcoder.eval.sandbox.relay import make_namespace, mount_point
 from loopcoder.eval.sandbox.session import run_to_end, talking
 from loopcoder.eval.sandbox.supervise import SETUP_SECONDS, Supervisor
 from loopcoder.eval.sandbox.types import USUAL, Limits, Outcome, Session
@@ -42,7 +44,13 @@ def bubblewrap(packages: tuple[str, ...] = ()) -> "Bubblewrap":
             "(`apt install bubblewrap`, `dnf install bubblewrap`), or type --unsafe-local to run "
             "such code with all your rights"
         )
-    made = Bubblewrap(Plan(interpreter=find_interpreter(packages), root=os.geteuid() == 0))
+    plan = Plan(interpreter=find_interpreter(packages))
+    plan = replace(plan, point=mount_point(plan.sources()))
+    if os.geteuid() == 0:
+        plan = replace(plan, namespace=make_namespace(plan.point, plan.sources()))
+    made = Bubblewrap(plan)
+    if plan.namespace is not None:
+        weakref.finalize(made, os.close, plan.namespace)
     made.check()
     return made
 
@@ -107,17 +115,28 @@ class Bubblewrap:
         It holds `limits.disk_bytes` (the runs' own are not looked at), in memory: nothing of it is
         on a disk. Between two runs no process lives.
         """
-        holder = self.plan.keep(limits)
+        if self.plan.namespace is not None:
+            kept = self.plan.keep(limits)
+            assert kept.namespace is not None
+            try:
+                yield Bubblewrap(self.plan, kept, self._free)
+            finally:
+                os.close(kept.namespace)
+            return
+        holder = self.plan.holder(limits)
         async with talking(holder, replace(limits, seconds=float("inf"))) as running:
             await running.receive(SETUP_SECONDS)  # its mounts are there when it speaks
-            yield Bubblewrap(self.plan, Kept(running.pid, unused_uid()), self._free)
+            kept = Kept(place=self.plan.point, holder=running.pid)
+            yield Bubblewrap(self.plan, kept, self._free)
 
     def check(self) -> None:
         """Run Python once. Raises `EvaluationError` with what the system answered."""
         limits = replace(USUAL, seconds=60.0)
         launch = self.plan.run([self.python, "-c", "import site"], {}, {}, limits, stdin=b"")
         supervisor = Supervisor(launch, limits, lambda: None)
-        supervisor.run()
+        thread = threading.Thread(target=supervisor.run)
+        thread.start()
+        thread.join()
         outcome = supervisor.outcome
         if outcome is not None and outcome.returncode == 0:
             return

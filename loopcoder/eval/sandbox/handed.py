@@ -54,7 +54,7 @@ class Handed:
         self._theirs += [status[1], gate[0]]
         return ["--json-status-fd", str(status[1]), "--block-fd", str(gate[0])]
 
-    def launch(self, argv: list[str], stdin: bytes | None) -> Launch:
+    def launch(self, argv: list[str], stdin: bytes | None, namespace: int | None) -> Launch:
         """All of it; `stdin` is None for a pipe to talk through."""
         given = None if stdin is None else int(self.file(stdin))
         status, release = self._ours
@@ -65,4 +65,5 @@ class Handed:
             stdin=given,
             status=status,
             release=release,
+            namespace=namespace,
         )

@@ -1,8 +1,7 @@
 """The command that makes one sandbox: bubblewrap's arguments, and the files they name.
 
-As root there are two. The outer one, still root, shows in a mount namespace of its own what only
-root may reach (a Python below /root); there we become a user without rights, and the inner one,
-which is all there is when we are not root, makes the sandbox.
+As root, bubblewrap is started by a user without rights, whose number no other sandbox that runs
+has, in a mount namespace where that user reaches the interpreter (`relay`).
 """
 
 import itertools
@@ -16,6 +15,7 @@ from pathlib import PurePosixPath
 from loopcoder.errors import EvaluationError
 from loopcoder.eval.sandbox.handed import Handed
 from loopcoder.eval.sandbox.interpreter import Interpreter
+from loopcoder.eval.sandbox.relay import KEPT, make_namespace
 from loopcoder.eval.sandbox.seccomp import refusals
 from loopcoder.eval.sandbox.supervise import Launch
 from loopcoder.eval.sandbox.types import Limits
@@ -28,17 +28,17 @@ _PASSWD = f"user:x:{USER}:{USER}::/tmp:/bin/sh\n".encode()
 _GROUP = f"user:x:{USER}:\n".encode()
 _OPEN_FILES = 128  # of each process; what they buffer is the kernel's memory, which nobody counts
 _NAMES = "/run/bin"  # first on the program's path: `python` is the interpreter that is shown
-_KEPT = "/kept"  # in the outer namespace: the /tmp that several runs share
-
 _HOLD = "echo ready; exec sleep infinity"
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A /tmp that outlives its runs: process `pid` holds the namespace in which it is mounted."""
+    """A /tmp that outlives its runs: in a mount namespace, or, if we are not root, in a holder's."""
 
-    pid: int
-    uid: int
+    place: str  # where it is there
+    uid: int = 0
+    namespace: int | None = None
+    holder: int | None = None  # a process
 
 
 def unused_uid() -> int:
@@ -79,10 +79,14 @@ def restrained(limits: Limits, processes: int | None = None) -> list[str]:
 
 @dataclass(frozen=True)
 class Plan:
-    """How the sandboxes of one interpreter are made."""
+    """How the sandboxes of one interpreter are made.
+
+    `point` is a directory to mount on; as root, there are the `sources` in `namespace`.
+    """
 
     interpreter: Interpreter
-    root: bool
+    point: str = "/mnt"
+    namespace: int | None = None
 
     def run(
         self,
@@ -98,28 +102,43 @@ class Plan:
         with Handed() as handed:
             inner = self._inner(handed, files, limits, kept)
             inner += [*_environment(self.interpreter, env), *handed.gates()]
-            command = [*self._before(handed, kept), tool("bwrap"), *handed.arguments(inner), "--"]
-            return handed.launch([*command, *restrained(limits, limits.processes), *argv], stdin)
+            command = [*self._before(kept), tool("bwrap"), *handed.arguments(inner), "--"]
+            command += [*restrained(limits, limits.processes), *argv]
+            namespace = self.namespace if kept is None else kept.namespace
+            return handed.launch(command, stdin, namespace)
 
-    def keep(self, limits: Limits) -> Launch:
-        """A namespace with a /tmp that lasts until this launch is ended."""
+    def holder(self, limits: Limits) -> Launch:
+        """Not as root: a process in whose namespace there is a /tmp that lasts until it ends."""
         with Handed() as handed:
-            words = [*self._outer(), "--perms", "1777", "--size", str(limits.disk_bytes)]
-            words += ["--tmpfs", _KEPT, "--die-with-parent", "--clearenv"]
-            words += [] if self.root else ["--unshare-user"]
-            words += handed.gates()
+            words = [
+                "--ro-bind",
+                "/",
+                "/",
+                "--bind",
+                "/proc",
+                "/proc",
+                "--dev-bind",
+                "/dev",
+                "/dev",
+            ]
+            words += ["--size", str(limits.disk_bytes), "--tmpfs", self.point]
+            words += ["--unshare-user", "--die-with-parent", "--clearenv", *handed.gates()]
             command = [tool("bwrap"), *handed.arguments(words), "--", "/bin/sh", "-c", _HOLD]
-            return handed.launch(command, b"")
+            return handed.launch(command, b"", None)
 
-    def _before(self, handed: Handed, kept: Kept | None) -> list[str]:
-        """What stands before the inner bubblewrap."""
+    def keep(self, limits: Limits) -> Kept:
+        """As root: a namespace with a /tmp that lasts; its descriptor is the caller's to close."""
+        made = make_namespace(self.point, self.sources(), limits.disk_bytes)
+        return Kept(place=f"{self.point}/{KEPT}", uid=unused_uid(), namespace=made)
+
+    def _before(self, kept: Kept | None) -> list[str]:
+        """What stands before bubblewrap."""
+        if self.namespace is not None:
+            uid = unused_uid() if kept is None else kept.uid
+            return [tool("setpriv"), f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
         if kept is not None:
-            enter = [tool("nsenter"), "--target", str(kept.pid), "--mount"]
-            enter += [] if self.root else ["--user", "--preserve-credentials"]
-            return [*enter, "--", *(_drop(kept.uid) if self.root else [])]
-        if self.root:
-            outer = [*self._outer(), "--die-with-parent", "--clearenv"]
-            return [tool("bwrap"), *handed.arguments(outer), "--", *_drop(unused_uid())]
+            entered = ["--user", "--preserve-credentials", "--mount"]
+            return [tool("nsenter"), "--target", str(kept.holder), *entered, "--"]
         return []
 
     def _binds(self) -> dict[str, str]:
@@ -136,16 +155,8 @@ class Plan:
         site = next(iter(self.interpreter.sites), self.interpreter.prefix)
         return {str(site / path.name): str(path) for path in self.interpreter.packages}
 
-    def _outer(self) -> list[str]:
-        words = ["--ro-bind", "/usr", "/usr", *_links(), "--dir", "/tmp"]
-        for path in _top()[1]:
-            words += ["--ro-bind", path, path]
-        words += ["--bind", "/proc", "/proc", "--dev-bind", "/dev", "/dev"]
-        for number, source in enumerate(self._sources()):
-            words += ["--ro-bind", source, f"/b{number}"]
-        return words
-
-    def _sources(self) -> list[str]:
+    def sources(self) -> list[str]:
+        """Every path of this system that a sandbox shows."""
         return [*self._binds().values(), *self._packages().values()]
 
     def _inner(
@@ -156,8 +167,8 @@ class Plan:
         words += ["--uid", str(USER), "--gid", str(USER), "--hostname", "sandbox"]
         words += ["--new-session", "--die-with-parent", "--clearenv"]
         words += ["--proc", "/proc", "--dev", "/dev", *size, "/dev/shm", "--remount-ro", "/dev"]
-        words += [*size, "/tmp"] if kept is None else ["--bind", _KEPT, "/tmp"]
-        words += [*_links(), *self._system(kept)]
+        words += [*size, "/tmp"] if kept is None else ["--bind", kept.place, "/tmp"]
+        words += [*_links(), *self._system()]
         for name in ("python", "python3"):
             words += ["--symlink", str(self.interpreter.python), f"{_NAMES}/{name}"]
         for name, text in (("/etc/passwd", _PASSWD), ("/etc/group", _GROUP)):
@@ -168,9 +179,9 @@ class Plan:
         words += ["--seccomp", handed.file(refusals())]
         return words
 
-    def _system(self, kept: Kept | None) -> list[str]:
-        relayed = self.root or kept is not None
-        place = {s: f"/b{n}" if relayed else s for n, s in enumerate(self._sources())}
+    def _system(self) -> list[str]:
+        relayed = self.namespace is not None
+        place = {s: f"{self.point}/{n}" if relayed else s for n, s in enumerate(self.sources())}
         words: list[str] = []
         for target, source in self._binds().items():
             words += ["--ro-bind", place[source], target]
@@ -181,10 +192,6 @@ class Plan:
         for site in map(str, self.interpreter.sites):
             words += ["--remount-ro", site]
         return words
-
-
-def _drop(uid: int) -> list[str]:
-    return [tool("setpriv"), f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
 
 
 def _top() -> tuple[dict[str, str], list[str]]:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from loopcoder.errors import EvaluationError
+from loopcoder.eval.sandbox.relay import enter
 from loopcoder.eval.sandbox.types import Limits, Outcome, Stopped
 from loopcoder.eval.sandbox.usage import Usage
 
@@ -30,7 +31,7 @@ class Launch:
 
     `status` and `release` are bubblewrap's --json-status-fd and --block-fd, our ends of them; where
     there is none, the program is started as it is and its process group is what gets killed.
-    `stdin` is None for a pipe to talk through.
+    `stdin` is None for a pipe to talk through. `namespace`: the mounts to start it in.
     """
 
     argv: list[str]
@@ -40,6 +41,7 @@ class Launch:
     stdin: int | None = None
     status: int | None = None
     release: int | None = None
+    namespace: int | None = None
 
 
 class Supervisor:
@@ -144,6 +146,8 @@ class Supervisor:
         self._ours.update(ours)
         theirs = [*launch.descriptors, stdin, *(write for _, write in pipes)]
         try:
+            if launch.namespace is not None:
+                enter(launch.namespace)
             self._process = subprocess.Popen(
                 launch.argv,
                 stdin=stdin,

@@ -77,10 +77,11 @@ def theirs(python: Path, version: str, mode: str, given: Attempts, root: Path) -
 def their_averages(root: Path) -> dict[str, float]:
     """Non-live and live, as the command's tables have them: shares, rounded to a ten thousandth."""
     found = {}
-    for name, column in (("non_live", "Non-Live Overall Acc"), ("live", "Live Overall Acc")):
+    for name, column in (("non_live", "Non-Live"), ("live", "Live")):
         with (root / "score" / f"data_{name}.csv").open(encoding="utf-8", newline="") as file:
             (row,) = csv.DictReader(file)
-        found[name] = float(row[column].rstrip("%")) / 100
+        values = {key.replace("_", "-"): value for key, value in row.items()}
+        found[name] = float(values[f"{column} Overall Acc"].rstrip("%")) / 100
     return found
 
 

@@ -139,3 +139,16 @@ def test_its_tests_tell_right_answers_from_wrong_ones(tmp_path: Path) -> None:
     bigcodebench._evaluate(run, values, space, data, samples)
     result = read_result(samples.parent, space.log)
     assert result.correct == {"BigCodeBench/0": 0.5, "BigCodeBench/1": 0.0}
+
+
+@pytest.mark.slow
+@needs_environment(ENVIRONMENT)
+def test_a_server_that_dies_ends_it(tmp_path: Path) -> None:
+    """By itself the package would ask again for ever."""
+    data = bigcodebench_data(tmp_path / "data") / "BigCodeBench.jsonl"
+    run = run_of(tmp_path / "out", tmp_path / "data")
+    values = {"split": "instruct", "subset": "full"}
+    space = workspace("bigcodebench", run, values)
+    with pytest.raises(EvaluationError, match=r"the model is no longer served .*log.txt"):
+        bigcodebench._generate(run, values, space, data)
+    assert "API connection error" in space.log.read_text()

@@ -12,6 +12,7 @@ import pytest
 
 from loopcoder.eval.harness.contained import UID, contained, python_prefixes
 from loopcoder.eval.harness.needs import sandbox_need
+from loopcoder.eval.harness.process import execute
 from tests.eval.harness.tiny import is_root
 
 pytestmark = [
@@ -121,6 +122,30 @@ def test_root_is_another_user_there_and_bounded(seen: dict[str, object]) -> None
     assert seen["uid"] == UID
     assert seen["privileges"] == 0
     assert seen["forks"] < 1024
+
+
+BOMB = """
+import subprocess, sys
+eat = "x = []" + chr(10) + "while True: x.append(bytearray(b'1' * (1 << 20)))"
+killed = [subprocess.run([sys.executable, "-I", "-S", "-c", eat]).returncode for _ in range(2)]
+print("went on", killed)
+"""
+
+
+def test_an_answer_that_eats_memory_is_killed_and_the_evaluator_goes_on(tmp_path: Path) -> None:
+    python = Path(sys.executable)
+    work = tmp_path / "work"
+    work.mkdir()
+    argv = contained(
+        [str(python), "-u", "-I", "-S", "-c", BOMB],
+        readable=SHOWN,
+        writable=work,
+        environment={},
+    )
+    log = tmp_path / "log.txt"
+    given = {"PATH": os.environ["PATH"]}
+    execute(argv, log, what="it", cwd=work, environment=given, seconds=60, memory=256 << 20)
+    assert log.read_text() == "went on [-9, -9]\n"
 
 
 def test_the_tools_that_it_is_made_of_are_here() -> None:

@@ -171,6 +171,10 @@ def test_harbor_runs_its_agent_against_a_server(nano: str, tmp_path: Path) -> No
     before = trial.stat().st_mtime_ns
     assert bench.run(replace(run, workers=3)) == first
     assert trial.stat().st_mtime_ns == before, "what was done is not done again"
+    told = json.loads(trial.read_text())
+    trial.write_text(json.dumps({**told, "verifier_result": None, "exception_info": None}))
+    assert bench.run(run) == first, "what failed is"
+    assert not trial.exists()
 
 
 @pytest.mark.slow
