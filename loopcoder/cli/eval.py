@@ -59,7 +59,9 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Of sampling; answer i takes seed + i.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Of an answer.")] = None,
     loops: Annotated[int | None, typer.Option(help="Loop count; the model's own if unset.")] = None,
-    prompt: Annotated[str, typer.Option(help="auto, chat or completion.")] = "auto",
+    prompt: Annotated[
+        str, typer.Option(help="auto, chat, completion; for bfcl also tools.")
+    ] = "auto",
     reasoning: Annotated[
         bool, typer.Option("--reasoning", help="CRUXEval: let the model reason in writing.")
     ] = False,

@@ -13,6 +13,7 @@ THINKING, END_OF_THINKING = "<think>", "</think>"
 # A fence, what it opens with, and its end: the same marks, or the end of the text.
 _FENCE = re.compile(r"^[ \t]*(```+|~~~+)[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.M | re.S)
 _DEFINITION = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_ASSERTION = re.compile(r"^assert\b", re.M)
 _START = re.compile(r"(?:import|from|def|async def|class)\b|@")
 _NO_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)
 _LONGEST = 100_000  # characters looked at; a longer answer is no answer
@@ -48,7 +49,7 @@ def answered(problem: CodeProblem, text: str) -> str:
     """The program of a chat answer, "" where there is none.
 
     It is the first code block that defines the entry point, else the longest that is Python, else
-    the whole text. A block that is only a function's body goes behind the prompt's signature. What
+    the longest; a text without blocks is taken as one. A block that is only a function's body goes behind the prompt's signature. What
     the entry point does not need (examples, tests, a main program) is left out, as EvalPlus does.
     """
     text = _spoken(text)
@@ -57,9 +58,10 @@ def answered(problem: CodeProblem, text: str) -> str:
     for block in blocks:
         if (code := _defining(block, name)) is not None:
             return needed(code, name)
-    python = max((block for block in blocks if _tree(textwrap.dedent(block))), key=len, default="")
-    program = _joined(problem, python) or python or text
-    return program if program.strip() else ""
+    written = [block for block in blocks if block.strip()]
+    python = [block for block in written if _tree(textwrap.dedent(block))]
+    longest = max(python or written, key=len, default="")
+    return _joined(problem, longest) or longest
 
 
 def _spoken(text: str) -> str:
@@ -205,6 +207,8 @@ def predicted(text: str, mode: Mode) -> str:
     text = text.rpartition(ANSWER)[2].partition(END_OF_ANSWER)[0]
     fence = _FENCE.search(text)
     text = (fence[2] if fence else text).strip().strip("`").strip()
+    assertion = _ASSERTION.search(text)  # the function may be repeated before it
+    text = text[assertion.start() :] if assertion else text
     return _side(text, mode) or _split(text, mode)
 
 

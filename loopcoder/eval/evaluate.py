@@ -116,7 +116,8 @@ def _run_tasks(settings: EvalSettings, names: Sequence[str]) -> "dict[str, list[
     for name in names:
         if name == "bfcl":
             chosen = {"categories": settings.categories} if settings.categories else {}
-            built.append(TASKS[name](**chosen, version=settings.bfcl_version))
+            mode = "prompt" if settings.prompt == "chat" else settings.prompt
+            built.append(TASKS[name](**chosen, mode=mode, version=settings.bfcl_version))
         elif name.startswith("cruxeval"):
             built.append(TASKS[name](**arguments, reasoning=settings.reasoning))
         else:

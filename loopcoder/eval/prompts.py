@@ -54,17 +54,18 @@ def fill_gap(problem: CodeProblem) -> Prompt:
 def predict(problem: ExecutionProblem, style: Style, mode: Mode, reasoning: bool) -> Prompt:
     """CRUXEval, in its published form: examples, then an assertion to complete between tags.
 
-    In a completion the opening tag is written already, as in the paper (arXiv 2401.03065).
+    In both styles the last words are the tag that the answer opens with (arXiv 2401.03065).
     """
     rules, examples = (_OUTPUT, _OUTPUTS) if mode == "output" else (_INPUT, _INPUTS)
     shown = "\n\n".join(_example(*example, mode, reasoning) for example in examples)
     asked = _question(problem.code, problem.input, problem.output, mode)
-    text = f"{rules} {_REASONED if reasoning else _DIRECT}\n\n{shown}\n\n{asked}\n"
-    if style == "completion":
-        text += "[THOUGHT]\n" if reasoning else f"{ANSWER}\n"
-        return Prompt(text=text, raw=True, stop=(END_OF_ANSWER,))
-    # A model that thinks aloud may name the tag on its way.
-    return Prompt(text=text, raw=False, stop=() if reasoning else (END_OF_ANSWER,))
+    how, begin = (_REASONED, "[THOUGHT]") if reasoning else (_DIRECT, ANSWER)
+    return Prompt(
+        text=f"{rules} {how}\n\n{shown}\n\n{asked}\n{begin}\n",
+        raw=style == "completion",
+        # A tuned model that thinks aloud may name the closing tag on its way.
+        stop=() if reasoning and style == "chat" else (END_OF_ANSWER,),
+    )
 
 
 def _question(code: str, given: str, value: str, mode: Mode) -> str:

@@ -3,12 +3,12 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from loopcoder.errors import EvaluationError
 
 FILE = "settings.json"
-Prompt = Literal["auto", "chat", "completion"]
+Prompt = Literal["auto", "chat", "completion", "tools"]
 
 # What may differ between a run and its continuation: how, not what.
 _FREE = frozenset(
@@ -61,8 +61,12 @@ class EvalSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise EvaluationError(f"--{name.replace('_', '-')} is {value}; give 1 or more")
-        if self.prompt not in ("auto", "chat", "completion"):
-            raise EvaluationError(f"--prompt is {self.prompt!r}; give auto, chat or completion")
+        if self.prompt not in get_args(Prompt):
+            raise EvaluationError(
+                f"--prompt is {self.prompt!r}; give {', '.join(get_args(Prompt))}"
+            )
+        if self.prompt == "tools" and self.tasks != ("bfcl",):
+            raise EvaluationError("--prompt tools is for bfcl alone; give auto, chat or completion")
         if self.bfcl_version not in ("v3", "v4"):
             raise EvaluationError(f"--bfcl-version is {self.bfcl_version!r}; give v3 or v4")
         if not 0 <= self.temperature < float("inf"):

@@ -75,7 +75,9 @@ def test_a_body_goes_behind_the_signature(body: str) -> None:
     assert "def add" not in answered(problem(DOCSTRING), fenced(body))
 
 
-@pytest.mark.parametrize("text", ["", "  \n", "<think>never to the end\n```python\ndef add"])
+@pytest.mark.parametrize(
+    "text", ["", "  \n", "```\n\n```\n```\n", "<think>never to the end\n```python\ndef add"]
+)
 def test_no_answer_is_empty(text: str) -> None:
     assert answered(problem(), text) == ""
 
@@ -148,6 +150,7 @@ def test_a_single_line_is_one_line(end: str) -> None:
         ("assert f(\n  1,\n) == {\n  'a': 2}\nassert f(3) == 4", "f(\n  1,\n)", "{\n  'a': 2}"),
         ("`assert f(1) == 2`", "f(1)", "2"),
         ("assert f(1) == 2, 'why'", "f(1)", "2"),
+        ("def f(x):\n    return x == 1\nassert f(1) == 2", "f(1)", "2"),
         ("assert f(1)) == 2", "f(1))", "2"),
     ],
 )

@@ -186,6 +186,9 @@ def test_a_border_is_a_whole_piece_of_text() -> None:
     assert echo.border(4, first=True, final=True) == 3
     with pytest.raises(EchoError, match="no token of a window"):
         echo.border(3, first=True, final=True)
+    silent = read_echo("漢 b", answer("漢 b", ["", "", "漢", " b"], [0, 0, 0, 1]))
+    with pytest.raises(EchoError, match="no token of a window"):  # it would begin where it began
+        silent.border(3, first=True, final=True)
     drifted = read_echo(text, answer(text, ["a", "\ufffd", "\ufffd", " b", " c"], [0, 1, 2, 3, 5]))
     with pytest.raises(EchoError, match="text_offset 3 does not lead to the token ' b'"):
         drifted.border(4, first=True, final=True)

@@ -20,7 +20,7 @@ def _settings(out: Path, **changes: object) -> EvalSettings:
         ({"limit": 0}, "--limit is 0"),
         ({"n": 5}, "same answer"),
         ({"temperature": float("nan")}, "--temperature"),
-        ({"prompt": "base"}, "auto, chat or completion"),
+        ({"prompt": "base"}, "give auto, chat"),
     ],
 )
 def test_impossible(tmp_path: Path, changes: dict[str, object], word: str) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from loopcoder.errors import EvaluationError
-from loopcoder.eval.environments import Environment
+from loopcoder.eval.environments import INSPECT_EVALS, Environment
 from loopcoder.eval.harness.base import (
     HarnessResult,
     HarnessRun,
@@ -28,11 +28,6 @@ from loopcoder.eval.harness.reports import broken, read_report
 from loopcoder.eval.harness.tool import unscored
 from loopcoder.eval.harness.workspace import plain_environment, workspace
 
-ENVIRONMENT = Environment(
-    name="inspect-evals",
-    requirements=("inspect-evals[mind2web]==0.26.0", "openai>=2"),
-    module="inspect_evals.mind2web, openai",
-)
 OPTIONS = (
     Option(
         name="split",
@@ -56,7 +51,7 @@ class Mind2Web:
 
     name: str = "mind2web"
     about: str = "next actions on recorded web pages, each a choice of six; right or not"
-    environment: Environment = ENVIRONMENT
+    environment: Environment = INSPECT_EVALS
     options: tuple[Option, ...] = OPTIONS
 
     def needs(self, run: HarnessRun) -> list[Need]:

@@ -35,9 +35,9 @@ class Echo:
         if at + (1 if final else _SPARE) >= len(self.tokens):
             return None
         self._check(at + 1)
-        while at > self.begin:
-            spelled = self.tokens[at]
-            if not _opaque(spelled) and self.offsets[at + 1] - self.offsets[at] == len(spelled):
+        while at > self.begin and self.offsets[at]:
+            spelled, length = self.tokens[at], self.offsets[at + 1] - self.offsets[at]
+            if spelled and not _opaque(spelled) and length == len(spelled):
                 return at
             at -= 1
         raise EchoError("no token of a window is a piece of its text")

@@ -74,6 +74,17 @@ class _Run:
         self, name: str, inputs: tuple[tuple[object, ...], ...], expected: tuple[Reply, ...]
     ) -> None:
         """Call it on all inputs, in a fresh process; the first failure raises `AnswerError`."""
+        try:
+            await self._check(name, inputs, expected)
+        except AnswerError as fault:
+            if fault.reason != "timeout":
+                raise
+            # Once more: a busy machine is late with a right answer, an endless one is late again.
+            await self._check(name, inputs, expected)
+
+    async def _check(
+        self, name: str, inputs: tuple[tuple[object, ...], ...], expected: tuple[Reply, ...]
+    ) -> None:
         if not inputs:
             return
         allowed = [max(self._min_seconds, REFERENCE_TIMES * reply.seconds) for reply in expected]

@@ -213,7 +213,7 @@ class _Packer:
 
     def _rare(self, value: Any, depth: int) -> Tree:
         kind = type(value)
-        name = f"{kind.__module__}.{kind.__qualname__}"
+        name = f"{getattr(kind, '__module__', '')}.{kind.__qualname__}"
         if name == "decimal.Decimal":
             return {"decimal": self._str(str(value), depth)}
         if name == "fractions.Fraction":

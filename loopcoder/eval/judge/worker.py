@@ -6,6 +6,7 @@ of JSON in, one out, on descriptors that were set aside before the code ran:
 `{"code", "entry"}`, then `{"call", "args", "kwargs"}` again and again; a reply repeats `call`.
 """
 
+import builtins
 import io
 import os
 import sys
@@ -46,12 +47,12 @@ class Lines:
 
 def raised(error: BaseException) -> dict[str, Tree]:
     """An exception as data: its class, the nearest builtin one, and its text."""
-    bases = (base.__name__ for base in type(error).__mro__ if base.__module__ == "builtins")
+    bases = (base for base in type(error).__mro__ if base is getattr(builtins, base.__name__, 0))
     try:
         text = str(error)[:MESSAGE]
     except BaseException:
         text = ""
-    return {"raised": type(error).__name__[:MESSAGE], "base": next(bases), "message": text}
+    return {"raised": type(error).__name__[:MESSAGE], "base": next(bases).__name__, "message": text}
 
 
 def prepare(code: str, entry: str) -> tuple[Any, dict[str, Tree]]:

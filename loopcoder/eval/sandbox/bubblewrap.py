@@ -20,7 +20,7 @@ from loopcoder.eval.sandbox.interpreter import find_interpreter
 from loopcoder.eval.sandbox.launch import TOOLS, Kept, Plan
 from loopcoder.eval.sandbox.relay import make_namespace, mount_point
 from loopcoder.eval.sandbox.session import run_to_end, talking
-from loopcoder.eval.sandbox.supervise import SETUP_SECONDS, Supervisor
+from loopcoder.eval.sandbox.supervise import Supervisor
 from loopcoder.eval.sandbox.types import USUAL, Limits, Outcome, Session
 
 # Of each event loop, as many permits as there are processors.
@@ -125,7 +125,6 @@ class Bubblewrap:
             return
         holder = self.plan.holder(limits)
         async with talking(holder, replace(limits, seconds=float("inf"))) as running:
-            await running.receive(SETUP_SECONDS)  # its mounts are there when it speaks
             kept = Kept(place=self.plan.point, holder=running.pid)
             yield Bubblewrap(self.plan, kept, self._free)
 

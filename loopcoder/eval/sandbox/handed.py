@@ -49,21 +49,21 @@ class Handed:
 
     def gates(self) -> list[str]:
         """Options that tell us of its first process, and that hold it until we look at it."""
-        status, gate = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
-        self._ours += [status[0], gate[1]]
-        self._theirs += [status[1], gate[0]]
-        return ["--json-status-fd", str(status[1]), "--block-fd", str(gate[0])]
+        info, gate = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+        self._ours += [info[0], gate[1]]
+        self._theirs += [info[1], gate[0]]
+        return ["--info-fd", str(info[1]), "--block-fd", str(gate[0])]
 
     def launch(self, argv: list[str], stdin: bytes | None, namespace: int | None) -> Launch:
         """All of it; `stdin` is None for a pipe to talk through."""
         given = None if stdin is None else int(self.file(stdin))
-        status, release = self._ours
+        info, release = self._ours
         return Launch(
             argv=argv,
             env={},
             descriptors=[d for d in self._theirs if d != given],
             stdin=given,
-            status=status,
+            info=info,
             release=release,
             namespace=namespace,
         )

@@ -17,7 +17,7 @@ from loopcoder.eval.sandbox.handed import Handed
 from loopcoder.eval.sandbox.interpreter import Interpreter
 from loopcoder.eval.sandbox.relay import KEPT, make_namespace
 from loopcoder.eval.sandbox.seccomp import refusals
-from loopcoder.eval.sandbox.supervise import Launch
+from loopcoder.eval.sandbox.supervise import GUARD, Launch
 from loopcoder.eval.sandbox.types import Limits
 
 USER = 1000  # as the program sees itself
@@ -28,12 +28,12 @@ _PASSWD = f"user:x:{USER}:{USER}::/tmp:/bin/sh\n".encode()
 _GROUP = f"user:x:{USER}:\n".encode()
 _OPEN_FILES = 128  # of each process; what they buffer is the kernel's memory, which nobody counts
 _NAMES = "/run/bin"  # first on the program's path: `python` is the interpreter that is shown
-_HOLD = "echo ready; exec sleep infinity"
+_HOLD = ("/bin/sleep", "infinity")
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A /tmp that outlives its runs: in a mount namespace, or, if we are not root, in a holder's."""
+    """A /tmp that outlives its runs, in a mount namespace, or in a holder's if we are not root."""
 
     place: str  # where it is there
     uid: int = 0
@@ -103,7 +103,7 @@ class Plan:
             inner = self._inner(handed, files, limits, kept)
             inner += [*_environment(self.interpreter, env), *handed.gates()]
             command = [*self._before(kept), tool("bwrap"), *handed.arguments(inner), "--"]
-            command += [*restrained(limits, limits.processes), *argv]
+            command += [*restrained(limits, limits.processes), *GUARD, *argv]
             namespace = self.namespace if kept is None else kept.namespace
             return handed.launch(command, stdin, namespace)
 
@@ -123,7 +123,7 @@ class Plan:
             ]
             words += ["--size", str(limits.disk_bytes), "--tmpfs", self.point]
             words += ["--unshare-user", "--die-with-parent", "--clearenv", *handed.gates()]
-            command = [tool("bwrap"), *handed.arguments(words), "--", "/bin/sh", "-c", _HOLD]
+            command = [tool("bwrap"), *handed.arguments(words), "--", *GUARD, *_HOLD]
             return handed.launch(command, b"", None)
 
     def keep(self, limits: Limits) -> Kept:

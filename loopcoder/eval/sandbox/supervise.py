@@ -23,15 +23,19 @@ from loopcoder.eval.sandbox.usage import Usage
 LOOK_SECONDS = 0.02  # between two looks at memory and disk
 SETUP_SECONDS = 60.0  # longer than any machine needs; a program has not started before
 _CHUNK = 1 << 16
+# Before the program, inside: it says that all is set up, and if we are dead by then (before that
+# nothing ends a half-made sandbox) it is ended by saying it.
+GUARD = ("/bin/sh", "-c", 'echo && exec "$@"', "sh")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
     """What to start. Its file descriptors are passed on and closed here when it runs.
 
-    `status` and `release` are bubblewrap's --json-status-fd and --block-fd, our ends of them; where
-    there is none, the program is started as it is and its process group is what gets killed.
-    `stdin` is None for a pipe to talk through. `namespace`: the mounts to start it in.
+    `info` and `release` are bubblewrap's --info-fd and --block-fd, our ends of them; then the first
+    byte it writes is the `GUARD`'s. Where there is none, the program is started as it is and its
+    process group is what gets killed. `stdin` is None for a pipe to talk through. `namespace`: the
+    mounts to start it in.
     """
 
     argv: list[str]
@@ -39,7 +43,7 @@ class Launch:
     directory: str = "/"
     descriptors: list[int] = field(default_factory=list)
     stdin: int | None = None
-    status: int | None = None
+    info: int | None = None
     release: int | None = None
     namespace: int | None = None
 
@@ -56,11 +60,11 @@ class Supervisor:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll = select.poll()
         self._readers: dict[int, Callable[[int], None]] = {}
-        given = (launch.status, launch.release)
+        given = (launch.info, launch.release)
         self._ours = {self._wake, *(end for end in given if end is not None)}
         self._out, self._err, self._inbox = bytearray(), bytearray(), bytearray()
         self._stdin = -1
-        self._status = bytearray()
+        self._told = bytearray()
         self._process: subprocess.Popen[bytes] | None = None
         self._inside = -1  # a pidfd of the process whose end is the end of all
         self._usage: Usage | None = None
@@ -163,10 +167,10 @@ class Supervisor:
                 os.close(descriptor)
         for descriptor in ours:
             os.set_blocking(descriptor, False)
-        if launch.status is None:
+        if launch.info is None:
             self._enter(self._process.pid)
         else:
-            self._read(launch.status, self._hear_status)
+            self._read(launch.info, self._hear_info)
         return ours[0], ours[1]
 
     def _read(self, descriptor: int, reader: Callable[[int], None]) -> None:
@@ -216,6 +220,11 @@ class Supervisor:
     def _take(self, descriptor: int, into: bytearray) -> None:
         with suppress(BlockingIOError):
             data = os.read(descriptor, _CHUNK)
+            if into is self._out and data and not self.started.is_set():
+                self._begin()
+                data = data[1:]  # the first byte is the guard's
+                if not data:
+                    return
             with self._lock:
                 into += data
                 room = self._limits.output_bytes - len(self._out) - len(self._err)
@@ -231,13 +240,13 @@ class Supervisor:
         self._ours.remove(descriptor)
         os.close(descriptor)
 
-    def _hear_status(self, descriptor: int) -> None:
+    def _hear_info(self, descriptor: int) -> None:
         data = os.read(descriptor, _CHUNK)
-        self._status += data
+        self._told += data
         if not data:
             self._forget(descriptor)
-        elif self._inside < 0 and b"\n" in self._status:
-            self._enter(json.loads(self._status.split(b"\n", 1)[0])["child-pid"])
+            if self._told:  # else it could not make a process; what it says of that comes too
+                self._enter(json.loads(self._told)["child-pid"])
 
     def _answer(self, descriptor: int) -> None:
         with suppress(BlockingIOError):
@@ -270,6 +279,10 @@ class Supervisor:
         if self._launch.release is not None:
             self._usage = Usage(pid)
             os.write(self._launch.release, b"\n")
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
         self._began = time.monotonic()
         self.started.set()
         self._changed()
@@ -277,7 +290,7 @@ class Supervisor:
     def _kill(self) -> None:
         assert self._process is not None
         with suppress(ProcessLookupError):
-            if self._launch.status is None:
+            if self._launch.info is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
             else:
                 signal.pidfd_send_signal(self._inside, signal.SIGKILL)
@@ -285,22 +298,22 @@ class Supervisor:
     def _end_all(self, process: subprocess.Popen[bytes]) -> None:
         """The program is gone: so must be what it left behind, and what it said is read."""
         self._seconds = time.monotonic() - self._began
-        status = self._launch.status
-        while status in self._readers and _ready(status, 0):
-            self._hear_status(status)
+        while self._launch.info in self._readers:
+            self._hear_info(self._launch.info)
         if self._inside >= 0:
             self._kill()
             _ready(self._inside, None)
-            with suppress(ChildProcessError):  # ours to bury only where we are the system's init
-                os.waitid(os.P_PIDFD, self._inside, os.WEXITED | os.WNOHANG)
+            if self._usage is not None:  # its first process is ours to bury if we are the init
+                with suppress(ChildProcessError):
+                    os.waitid(os.P_PIDFD, self._inside, os.WEXITED | os.WNOHANG)
         for descriptor, reader in list(self._readers.items()):
             if descriptor != self._wake:
                 while descriptor in self._readers and _ready(descriptor, 0):
                     reader(descriptor)
 
     def _conclude(self, status: int) -> Outcome:
-        bwrap = self._launch.status is not None
-        if bwrap and not self._stopped and not self._wanted_dead and b"exit" not in self._status:
+        bwrap = self._launch.info is not None
+        if not self.started.is_set() and not self._wanted_dead:
             said = self._err.decode(errors="replace").strip().splitlines()[-1:]
             raise EvaluationError(f"the sandbox could not be set up: {' '.join(said) or status}")
         if bwrap and status > 128 and status - 128 in set(signal.Signals):

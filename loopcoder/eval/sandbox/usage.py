@@ -15,14 +15,14 @@ class Usage:
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._proc = -1
-        self._writable: list[int] = []
+        self._writable: dict[int, bool] = {}  # and whether it was full at first
 
     def close(self) -> None:
         """Let go of the namespaces."""
         for descriptor in (self._proc, *self._writable):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._proc, self._writable = -1, []
+        self._proc, self._writable = -1, {}
 
     def memory(self) -> int:
         """Bytes of memory and swap; pages that several processes share count once."""
@@ -37,8 +37,14 @@ class Usage:
         return sum(self._share(name) for name in os.listdir(self._proc) if name.isdigit()) > limit
 
     def disk_full(self) -> bool:
-        """Whether /tmp or /dev/shm is full, by bytes or by the number of its files."""
-        return self._open() and any(map(_full, self._writable))
+        """Whether /tmp or /dev/shm is full, by bytes or by the number of its files.
+
+        One that was full from the start (a /tmp that lasts) may be used to make room.
+        """
+        return self._open() and any(
+            _files(directory) > (2 if was_full else 1) or (not was_full and _full(directory))
+            for directory, was_full in self._writable.items()
+        )
 
     def _open(self) -> bool:
         """Find the sandbox's own /proc; while bubblewrap sets up, its root is still ours."""
@@ -50,7 +56,9 @@ class Usage:
                 if os.stat("proc", dir_fd=root).st_dev == os.stat("/proc").st_dev:
                     return False
                 flags = os.O_RDONLY | os.O_DIRECTORY
-                self._writable = [os.open(n, flags, dir_fd=root) for n in ("tmp", "dev/shm")]
+                for name in ("tmp", "dev/shm"):
+                    directory = os.open(name, flags, dir_fd=root)
+                    self._writable[directory] = _full(directory) or _files(directory) > 1
                 self._proc = os.open("proc", flags, dir_fd=root)
             finally:
                 os.close(root)
@@ -83,6 +91,10 @@ class Usage:
 
 
 def _full(directory: int) -> bool:
+    return os.fstatvfs(directory).f_bavail == 0
+
+
+def _files(directory: int) -> float:
+    """How much of the space its files would take if each were one page."""
     space = os.fstatvfs(directory)
-    files = space.f_files - space.f_ffree
-    return space.f_bavail == 0 or files * _FILE_COST > space.f_blocks * space.f_frsize
+    return (space.f_files - space.f_ffree) * _FILE_COST / (space.f_blocks * space.f_frsize)

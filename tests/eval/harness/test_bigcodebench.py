@@ -61,6 +61,7 @@ def test_a_zipped_file_is_cut_to_the_limit(tmp_path: Path) -> None:
     assert cut.read_text() == plain.read_text().splitlines(keepends=True)[0]
 
 
+@pytest.mark.slow
 @needs_environment(ENVIRONMENT)
 def test_a_missing_library_is_named(tmp_path: Path) -> None:
     data = bigcodebench_data(tmp_path) / "BigCodeBench.jsonl"

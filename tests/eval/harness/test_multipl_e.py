@@ -101,7 +101,7 @@ def test_it_runs_against_a_server(nano: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @needs_sandbox
 @needs_environment(ENVIRONMENT)
-@pytest.mark.parametrize("language", ["js", "cpp", "rs", "sh"])
+@pytest.mark.parametrize("language", ["js", "cpp", "rs", "py"])
 def test_its_tests_tell_right_answers_from_wrong_ones(language: str, tmp_path: Path) -> None:
     if not language_need(language).found:
         pytest.skip(language_need(language).remedy)

@@ -59,7 +59,7 @@ def livecodebench_data(directory: Path) -> Path:
 
 
 def multipl_e_data(directory: Path) -> Path:
-    """Two problems in each of five languages in MultiPL-E's format."""
+    """Two problems in each of six languages in MultiPL-E's format."""
     for language, (prompt, tests, stop) in MULTIPL_E.items():
         row = {"language": language, "prompt": prompt, "tests": tests, "stop_tokens": stop}
         rows = [{"name": f"HumanEval_{i}_add", **row} for i in (53, 54)]
@@ -167,6 +167,11 @@ MULTIPL_E = {
         "    assert(add((0l), (1l)) == (1l));\n    }\n}\n",
         ["\n    }\n"],
     ),
+    "py": (
+        'def add(x: int, y: int) -> int:\n    """Add two integers."""\n',
+        "assert add(0, 1) == 1\n",
+        ["\ndef", "\n#", "\nclass"],
+    ),
     "sh": (
         "#!/bin/bash\n# Add two integers\nadd() {\n",
         '}\nset -e\n[[ $(add "0" "1") = "1" ]]\n',
@@ -178,6 +183,7 @@ BODIES = {
     "cpp": "    return x + y;",
     "rs": "    x + y",
     "java": "        return x + y;",
+    "py": "    return x + y",
     "sh": "    echo $(($1 + $2))",
 }
 

@@ -52,7 +52,7 @@ ATTACKS = {
         "    __class__ = list\n"
         "    def __eq__(self, other): return True\n"
         "def f(x): return Liar()",
-        {"wrong"},
+        {"wrong", "raised"},
     ),
     "builtins": (
         "import builtins\n"
@@ -102,7 +102,7 @@ ATTACKS = {
     "words to every descriptor": (
         "import os\n"
         "for fd in range(64):\n"
-        '    for line in (b\'{"passed":true}\', b\'{"ready":true}\', b\'{"value":1,"seconds":0}\'):\n'
+        "    for line in (b'{\"passed\":true}', b'{\"ready\":true}', b'{\"value\":1}'):\n"
         "        try: os.write(fd, line + b'\\n')\n"
         "        except OSError: pass\n"
         "def f(x): return 1",
@@ -112,7 +112,7 @@ ATTACKS = {
         "import os\n"
         "def f(x):\n"
         "    for fd in range(3, 64):\n"
-        '        try: os.write(fd, b\'{"call":"0","value":[2,"the secret 1"],"seconds":0}\\n\' * 3)\n'
+        '        try: os.write(fd, b\'{"call":"0","value":1,"seconds":0}\\n\' * 3)\n'
         "        except OSError: pass\n"
         "    return 1",
         {"died", "wrong"},

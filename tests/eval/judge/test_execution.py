@@ -57,7 +57,7 @@ def test_outputs(answer, reason):
         ("1), f(2", "syntax"),
         ("f(1", "syntax"),
         ("type('I', (int,), {'__add__': lambda *_: 3, '__str__': lambda _: '1'})(5)", "wrong"),
-        ("__import__('builtins').__setattr__('str', lambda _: '1'), 2", "raised"),
+        ("__import__('builtins').__setattr__('str', lambda _: '1'), 2", "died"),
     ],
 )
 def test_inputs(answer, reason):

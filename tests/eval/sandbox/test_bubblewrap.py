@@ -1,4 +1,4 @@
-"""The sandbox from the side of who uses it: a run, a session, a /tmp that lasts, and its refusals."""
+"""The sandbox as its users see it: a run, a session, a /tmp that lasts, and its refusals."""
 
 import asyncio
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 from loopcoder.errors import EvaluationError
 from loopcoder.eval.sandbox import bubblewrap, cores
-from loopcoder.eval.sandbox.types import EndedError, Limits
+from loopcoder.eval.sandbox.types import EndedError, Limits, Session
 from tests.eval.sandbox.support import BOMB, Lab, alive, sandbox_or_skip
 
 
@@ -134,6 +134,11 @@ def test_a_session(lab: Lab) -> None:
     assert alive(lab.marker) == []
 
 
+async def _listen(session: Session) -> None:
+    while True:
+        await session.receive(60)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "limits", "stopped"),
@@ -159,8 +164,7 @@ def test_how_a_session_ends(
         async with lab.sandbox.session(argv, limits=all_limits) as session:
             assert await session.receive(60) == b"last"
             with pytest.raises(EndedError) as ended:
-                while True:
-                    await session.receive(60)
+                await _listen(session)
             return ended.value
 
     ended = asyncio.run(talk())

@@ -46,7 +46,7 @@ def test_our_variables_are_not_there(survivor: Lab, monkeypatch: pytest.MonkeyPa
     assert b"c0ffee" not in outcome.stdout
     names = set(ast.literal_eval(outcome.stdout.decode().splitlines()[0]))
     ours = {"HOME", "LANG", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PATH", "TMPDIR", "USER"}
-    assert names - {"LC_CTYPE", "PWD"} == ours
+    assert names - {"LC_CTYPE", "PWD", "OLDPWD", "SHLVL", "_"} == ours
 
 
 def test_no_process_but_its_own(survivor: Lab) -> None:
