@@ -49,19 +49,25 @@ def answered(problem: CodeProblem, text: str) -> str:
     """The program of a chat answer, "" where there is none.
 
     It is the first code block that defines the entry point, else the longest that is Python, else
-    the longest; a text without blocks is taken as one. A block that is only a function's body goes behind the prompt's signature. What
-    the entry point does not need (examples, tests, a main program) is left out, as EvalPlus does.
+    the longest; a text without blocks is taken as one. A block that is only a function's body goes
+    behind the prompt's signature. What the entry point does not need (examples, tests, a main
+    program) is left out, as EvalPlus does.
     """
     text = _spoken(text)
     name = problem.entry_point
-    blocks = [textwrap.dedent(match[2]) for match in _FENCE.finditer(text)] or [text]
+    blocks = [_dedented(match[2]) for match in _FENCE.finditer(text)] or [text]
     for block in blocks:
         if (code := _defining(block, name)) is not None:
             return needed(code, name)
     written = [block for block in blocks if block.strip()]
-    python = [block for block in written if _tree(textwrap.dedent(block))]
+    python = [block for block in written if _tree(_dedented(block))]
     longest = max(python or written, key=len, default="")
     return _joined(problem, longest) or longest
+
+
+def _dedented(block: str) -> str:
+    """The block from its margin on; as it is where it has none, for strings keep their blanks."""
+    return textwrap.dedent(block) if block.lstrip("\n")[:1].isspace() else block
 
 
 def _spoken(text: str) -> str:
@@ -105,12 +111,13 @@ def _end_of_python(lines: list[str], start: int) -> int:
 
 def _joined(problem: CodeProblem, block: str) -> str | None:
     """The prompt with the block as its function's body, where the prompt is a signature."""
-    body = _tree(textwrap.dedent(block))
+    block = _dedented(block)
+    body = _tree(block)
     if body is None or not any(map(_returns, body.body)):
         return None
     if problem.entry_point not in _names(_tree(problem.prompt.rstrip() + "\n    pass\n")):
         return None
-    program = problem.prompt.rstrip() + "\n" + textwrap.indent(textwrap.dedent(block), "    ")
+    program = problem.prompt.rstrip() + "\n" + textwrap.indent(block, "    ")
     return program if _tree(program) else None
 
 

@@ -13,6 +13,7 @@ from loopcoder.eval.scores import PASS
 from loopcoder.records.rows import AnswerRow, AnyRow
 
 _RESAMPLES = 9999
+Gaps = np.ndarray[tuple[int], np.dtype[np.float64]]
 _Means = dict[tuple[str, str], dict[str, float]]  # task and score, problem
 
 
@@ -41,12 +42,17 @@ class Comparison:
     unpaired: int
 
 
-def compare(a: Iterable[AnyRow], b: Iterable[AnyRow], *, seed: int = 0) -> list[Comparison]:
+def compare(a: Sequence[AnyRow], b: Sequence[AnyRow], *, seed: int = 0) -> list[Comparison]:
     """Every task and score that both runs have. Raises `RecordError` where there is none."""
+    every = [row for row in (*a, *b) if isinstance(row, AnswerRow)]
     left, right = _means(a), _means(b)
     shared = sorted(set(left) & set(right))
     paired = [key for key in shared if left[key].keys() & right[key].keys()]
-    found = [_compared(key, left[key], right[key], seed) for key in paired]
+    clusters = {
+        key: {row.problem: row.cluster or row.problem for row in every if row.task == key[0]}
+        for key in paired
+    }
+    found = [_compared(key, left[key], right[key], clusters[key], seed) for key in paired]
     if not found:
         raise RecordError(
             "the runs have no task with a problem that both answered; run the same tasks on both"
@@ -67,14 +73,19 @@ def _means(rows: Iterable[AnyRow]) -> _Means:
 
 
 def _compared(
-    key: tuple[str, str], a: dict[str, float], b: dict[str, float], seed: int
+    key: tuple[str, str],
+    a: dict[str, float],
+    b: dict[str, float],
+    clusters: dict[str, str],
+    seed: int,
 ) -> Comparison:
     task, score = key
     shared = sorted(a.keys() & b.keys())
     first, second = np.array([a[p] for p in shared]), np.array([b[p] for p in shared])
     gaps = first - second
-    low, high = _interval(gaps)
-    p, test = _p_value(gaps, seed)
+    units = _by_cluster(gaps, [clusters[problem] for problem in shared])
+    low, high = _interval(units)
+    p, test = _p_value(units, seed)
     return Comparison(
         task=task,
         score=score if score != PASS else "pass@1",
@@ -92,7 +103,14 @@ def _compared(
     )
 
 
-def _interval(gaps: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> tuple[float, float]:
+def _by_cluster(gaps: Gaps, clusters: Sequence[str]) -> Gaps:
+    """A number for each cluster, the unit that is independent; their mean is the problems'."""
+    names = sorted(set(clusters))
+    places = np.searchsorted(names, clusters)
+    return np.bincount(places, weights=gaps) * len(names) / len(gaps)
+
+
+def _interval(gaps: Gaps) -> tuple[float, float]:
     """Student's, of the mean over problems; the whole range where there is one problem."""
     if len(gaps) < 2:
         return -1.0, 1.0
@@ -100,7 +118,7 @@ def _interval(gaps: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> tuple[flo
     return float(gaps.mean() - half), float(gaps.mean() + half)
 
 
-def _p_value(gaps: "np.ndarray[tuple[int], np.dtype[np.float64]]", seed: int) -> tuple[float, str]:
+def _p_value(gaps: Gaps, seed: int) -> tuple[float, str]:
     apart = gaps[gaps != 0]
     if not len(apart):
         return 1.0, "no difference on any problem"

@@ -100,7 +100,8 @@ class Environment:
 
     @property
     def _contents(self) -> str:
-        return "\n".join((*self.requirements, "alone:", *self.alone, f"ours: {self.ours}"))
+        with_ours = ("ours",) if self.ours else ()
+        return "\n".join((*self.requirements, "alone:", *self.alone, *with_ours))
 
     @contextmanager
     def _alone_at_work(self) -> Iterator[None]:

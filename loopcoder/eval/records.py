@@ -58,6 +58,7 @@ def write_result(
                     scores=answer.scores,
                     reason=answer.reason,
                     detail=answer.detail,
+                    cluster=answer.cluster,
                     loops=loops,
                     subject=subject,
                 )

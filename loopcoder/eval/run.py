@@ -121,6 +121,7 @@ def _answer(problem: str, sample: int, found: EvalSample | None, *, two: bool) -
         scores=scores,
         reason=str(details.get("reason", "")),
         detail=str(details.get("detail", "")),
+        cluster=str(found.metadata.get("function") or problem),
     )
 
 

@@ -4,7 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 
 SHARE = "share"
 PASS = "pass"
@@ -13,13 +13,17 @@ PASS = "pass"
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One answer, scored or not. `scores` is empty where it is not, and `reason` says why."""
+    """One answer, scored or not. `scores` is empty where it is not, and `reason` says why.
+
+    Problems of one `cluster` (gaps in the same function) tell less than others; None: it is alone.
+    """
 
     problem: str
     sample: int  # from 1
     scores: dict[str, float]
     reason: str
     detail: str = ""
+    cluster: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +50,21 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     return 1.0 - math.comb(n - c, k) / math.comb(n, k)
 
 
-def mean_of(metric: str, values: Sequence[float]) -> Estimate:
-    """The mean over problems; answers to one problem are one cluster, so its error is theirs."""
-    error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-    return Estimate(metric=metric, value=fmean(values), standard_error=error, problems=len(values))
+def mean_of(
+    metric: str, values: Sequence[float], clusters: Sequence[str] | None = None
+) -> Estimate:
+    """The mean over problems, its standard error from the spread over clusters of problems.
+
+    Without `clusters` each problem is one; answers to a problem have been averaged before.
+    """
+    names = clusters or [str(place) for place in range(len(values))]
+    mean, sums = fmean(values), defaultdict[str, float](float)
+    for value, name in zip(values, names, strict=True):
+        sums[name] += (value - mean) / len(values)
+    error, count = None, len(sums)
+    if count > 1:
+        error = math.sqrt(count / (count - 1) * math.fsum(s * s for s in sums.values()))
+    return Estimate(metric=metric, value=mean, standard_error=error, problems=len(values))
 
 
 def pass_rates(answers: Iterable[Answer], ks: Sequence[int] = (1,)) -> list[Estimate]:
@@ -58,7 +73,9 @@ def pass_rates(answers: Iterable[Answer], ks: Sequence[int] = (1,)) -> list[Esti
     Unscored answers are not there; a problem without a scored one is left out.
     """
     counts: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    clusters: dict[str, str] = {}
     for answer in answers:
+        clusters[answer.problem] = answer.cluster or answer.problem
         for name, value in answer.scores.items():
             counts[name][answer.problem].append(value)
     found = []
@@ -67,7 +84,7 @@ def pass_rates(answers: Iterable[Answer], ks: Sequence[int] = (1,)) -> list[Esti
         for k in sorted({k for k in ks if k <= fewest}):
             metric = f"pass@{k}" if name == PASS else f"{name} pass@{k}"
             rates = [pass_at_k(len(v), round(sum(v)), k) for v in problems.values()]
-            found.append(mean_of(metric, rates))
+            found.append(mean_of(metric, rates, [clusters[problem] for problem in problems]))
     return found
 
 

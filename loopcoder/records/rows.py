@@ -184,8 +184,9 @@ class ScoreRow(Row):
 class AnswerRow(Row):
     """One answer to one problem: what paired comparisons of benchmark scores are made from.
 
-    `scores` holds what it got, by the name of the score (1 right, 0 wrong; held-out text has nats
-    and bytes); it is empty where the answer could not be scored, and `reason` says why.
+    `scores` holds what it got, by the name of the score (1 right, 0 wrong; held-out text has bits a
+    byte); it is empty where the answer could not be scored, and `reason` says why. Problems of
+    one `cluster` (gaps in the same function) are not independent; None: this one is alone.
     """
 
     kind: Literal["answer"] = "answer"
@@ -195,6 +196,7 @@ class AnswerRow(Row):
     scores: dict[str, float]
     reason: str
     detail: str = ""
+    cluster: str | None = None
     loops: int | None = None
     subject: str | None = None
 

@@ -87,6 +87,11 @@ def test_what_defines_nothing_stays_what_it_is(text: str) -> None:
     assert answered(problem(), text).strip() in (text, "def other(a):\n    return a")
 
 
+def test_blanks_in_strings_stay() -> None:
+    code = 'def add(a, b):\n    """\n    \n    """\n    return """\n \t \n"""\n'
+    assert answered(problem(), fenced(code)) == code
+
+
 def test_what_is_not_needed_is_left_out() -> None:
     one = "import os\nX = 1\nY = X\ndef one():\n    return Y\n"
     code = f"{one}def two():\n    return one()\nprint(X)\n"

@@ -41,6 +41,19 @@ def test_several_answers_are_averaged_first() -> None:
     assert found.p < 0.01
 
 
+def test_clusters_are_the_units() -> None:
+    """Twenty problems in two functions: all for A, and yet no evidence."""
+    a, b = ({f"p{i}": [x] for i in range(20)} for x in (1.0, 0.0))
+    tied = [
+        [row.model_copy(update={"cluster": str(i // 10)}) for i, row in enumerate(_rows(values))]
+        for values in (a, b)
+    ]
+    (free,), (found,) = compare(_rows(a), _rows(b)), compare(*tied)
+    assert free.p < 1e-4
+    assert found.p >= 0.5
+    assert found.difference == free.difference == 1.0
+
+
 def test_alike_models_differ_seldom() -> None:
     rng = np.random.default_rng(0)
     hits = 0

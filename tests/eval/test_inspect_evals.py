@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from loopcoder.errors import EvaluationError
 from loopcoder.eval.environments import INSPECT_EVALS
 
 pytestmark = pytest.mark.slow
@@ -48,12 +47,12 @@ print({sample.id: sample.scores["verify"].value for sample in log.samples})
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def python() -> Path:
-    try:
-        return INSPECT_EVALS.setup()
-    except EvaluationError as error:
-        pytest.skip(f"inspect_evals' environment cannot be made here: {error}")
+    found = INSPECT_EVALS.interpreter()
+    if found is None:
+        pytest.skip("no environment: run `loopcoder eval setup inspect-evals`")
+    return found
 
 
 @pytest.fixture

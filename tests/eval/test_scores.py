@@ -1,6 +1,7 @@
 """pass@k against counting by hand, clusters, and what is left out."""
 
 import itertools
+from dataclasses import replace
 from math import comb
 
 import pytest
@@ -53,6 +54,19 @@ def test_ks_that_people_report() -> None:
     assert usual_ks(1) == (1,)
     assert usual_ks(5) == (1, 5)
     assert usual_ks(200) == (1, 10, 100, 200)
+
+
+def test_gaps_of_one_function_are_one_cluster() -> None:
+    alone = [Answer(problem=f"p{i}", sample=1, scores={"pass": i % 2}, reason="") for i in range(8)]
+    same = [
+        replace(a, cluster=str(i // 2))
+        for i, a in enumerate(sorted(alone, key=lambda a: a.scores["pass"]))
+    ]
+    (free,), (tied,) = pass_rates(alone), pass_rates(same)
+    assert free.value == tied.value == 0.5
+    # Four functions of two gaps with the same fate each: the error is that of four answers.
+    assert free.standard_error == pytest.approx(0.5 / 7**0.5)
+    assert tied.standard_error == pytest.approx(0.5 / 3**0.5)
 
 
 def test_a_mean_of_one() -> None:

@@ -55,7 +55,7 @@ _TURNS: Mapping[str, type[ChatMessage]] = {
 
 @task
 def bfcl(
-    categories: str = "single_turn",
+    categories: str | list[str] = "single_turn",
     mode: Asked = "auto",
     version: str = "v4",
     data: str | None = None,
@@ -63,8 +63,9 @@ def bfcl(
     """The Berkeley Function Calling Leaderboard's single-turn categories, by its own checker.
 
     Args:
-        categories: Names separated by commas: categories ("simple_python", "live_multiple", ...)
-            or the leaderboard's collections ("single_turn", "live", "non_live", "python").
+        categories: A list, or names with commas between: categories ("simple_python",
+            "live_multiple", and so on) or the leaderboard's collections ("single_turn", "live",
+            "non_live", "python").
         mode: "prompt" is the leaderboard's prompt for models without function calling, "tools"
             gives the functions as tools, "completion" is one text for base models; "auto" is
             "prompt" for a model that answers conversations, else "completion".
@@ -74,7 +75,8 @@ def bfcl(
     if mode not in ("auto", "prompt", "tools", "completion"):
         raise EvaluationError(f"bfcl's mode is {mode!r}; give auto, prompt, tools or completion")
     bridge = _bridge(version, data)
-    names = [name.strip() for name in categories.split(",") if name.strip()]
+    texts = [categories] if isinstance(categories, str) else categories
+    names = [name.strip() for text in texts for name in text.split(",") if name.strip()]
     chosen = bridge.categories(names)
     # One of each category in turn, so that a limit is a slice of all of them.
     rounds = zip_longest(*(_questions(bridge, category).values() for category in chosen))

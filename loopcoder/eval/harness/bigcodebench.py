@@ -4,6 +4,7 @@ import ast
 import gzip
 import json
 import os
+import re
 import subprocess
 from itertools import islice
 from pathlib import Path
@@ -38,19 +39,9 @@ from loopcoder.eval.harness.workspace import ADVICE, Workspace, plain_environmen
 ENVIRONMENT = Environment(
     name="bigcodebench",
     requirements=(
-        *("appdirs", "datasets", "e2b", "fire", "gradio-client", "httpx", "matplotlib"),
-        *(
-            "multipledispatch",
-            "numpy",
-            "openai",
-            "pqdm",
-            "rich",
-            "tempdir",
-            "termcolor",
-            "tqdm",
-            "transformers",
-        ),
-        *("tree-sitter", "tree-sitter-python", "wget"),
+        *("appdirs", "datasets<6", "e2b<3", "fire<1", "gradio-client<3", "httpx<1", "matplotlib<4"),
+        *("multipledispatch", "numpy<3", "openai<4", "pqdm<1", "rich", "tempdir", "termcolor"),
+        *("tqdm", "transformers<6", "tree-sitter<0.27", "tree-sitter-python<0.26", "wget"),
     ),
     alone=("bigcodebench==0.2.5",),
     module="bigcodebench.evaluate",
@@ -72,6 +63,7 @@ OPTIONS = (
 TASK_SECONDS = 250.0  # its own limit for a task's tests is 240 s
 _HUB = {"full": "bigcode/bigcodebench", "hard": "bigcode/bigcodebench-hard"}
 _LIBRARIES = "Requirements/requirements-eval.txt of github.com/bigcode-project/bigcodebench"
+_REFUSED = re.compile(rb"Error code: 4(?!29)\d\d.*")  # 429 is asked again rightly
 _FIND = "import importlib.util as u, sys; print(*(m for m in sys.argv[1:] if not u.find_spec(m)))"
 
 
@@ -228,6 +220,7 @@ def _missing(python: Path, modules: list[str]) -> list[str]:
 def _generate(run: HarnessRun, values: dict[str, str], space: Workspace, tasks: Path) -> Path:
     """The package's file of answers; it goes on where an earlier run was cut off."""
     samples = space.work / "samples"
+    begun = space.log.stat().st_size if space.log.exists() else 0
     command = [str(ENVIRONMENT.require()), "-m", "bigcodebench.generate"]
     command += ["--model", run.model, "--backend", "openai", "--base_url", run.base_url]
     command += ["--split", values["split"], "--subset", values["subset"], "--bs", "1"]
@@ -241,9 +234,25 @@ def _generate(run: HarnessRun, values: dict[str, str], space: Workspace, tasks: 
         environment=plain_environment(
             space.inputs, OPENAI_API_KEY=run.api_key, BIGCODEBENCH_OVERRIDE_PATH=str(tasks)
         ),
-        alive=lambda: served(run.base_url, run.api_key),
+        alive=lambda: _answering(run, space.log, begun),
     )
     return only_file(samples, "*-sanitized_calibrated.jsonl", space.log)
+
+
+def _answering(run: HarnessRun, log: Path, begun: int) -> bool:
+    """Whether the server is there. Raises `EvaluationError` where it has refused a request.
+
+    The package would ask the same for ever. `begun` is where this run's part of the log begins.
+    """
+    with log.open("rb") as file:
+        file.seek(begun)
+        refused = _REFUSED.search(file.read())
+    if refused is not None:
+        said = refused.group().decode("utf-8", "replace")[:300]
+        raise EvaluationError(
+            f"the server refuses a task of BigCodeBench ({said}); its log is {log}"
+        )
+    return served(run.base_url, run.api_key)
 
 
 def _evaluate(

@@ -63,7 +63,7 @@ HARBOR_ANSWERED = frozenset(
 )
 TB_DATA = "terminal-bench-core==0.1.1"
 HARBOR_DATA = "terminal-bench@2.0"
-GIGABYTES_EACH = 10  # what a task of terminal-bench 2.0 may fill while it runs; images go after it
+GIGABYTES_EACH = 10  # storage_mb of the tasks of terminal-bench 2; their images come on top
 JOB = "loopcoder"
 
 

@@ -27,7 +27,8 @@ async def run_assertions(
 ) -> None:
     """Run the tests. Raises `AnswerError` where they fail or are not done after `seconds`.
 
-    Raises `EvaluationError` where the reference or the tests' own setup raises.
+    Raises `EvaluationError` where the reference or the tests' own setup raises, or where the tests
+    hand over objects of their own classes.
     """
     program = {
         "reference": problem.reference,
@@ -43,8 +44,8 @@ async def run_assertions(
         end, last = await _relay(channel, answer, seconds)
     if "broken" in end:
         raise EvaluationError(
-            f"the tests of {problem.id} cannot be set up ({end['broken']['raised']}: "
-            f"{end['broken']['message']}); mend the benchmark's file"
+            f"the tests of {problem.id} cannot be run ({end['broken']['raised']}: "
+            f"{end['broken']['message']}); leave that problem out, or mend it"
         )
     if "failed" in end:
         if "raised" in last:

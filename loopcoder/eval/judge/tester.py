@@ -2,7 +2,8 @@
 
 Inside the sandbox, on the standard library and `values` alone. One line in: the program's parts.
 Then `{"args", "kwargs"}` out for each call of the function, its reply in, and in the end one of
-`{"passed"}`, `{"failed"}` (what the test raised) or `{"broken"}` (setup or reference raised).
+`{"passed"}`, `{"failed"}` (what the test raised) or `{"broken"}` (setup or reference raised, or an
+argument is no plain value).
 """
 
 import builtins
@@ -18,14 +19,18 @@ class CandidateError(Exception):
     """The candidate raised something that is no builtin exception."""
 
 
+class NotPlainError(BaseException):
+    """The tests hand over what does not travel; no `except Exception` of theirs hides it."""
+
+
 def candidate(lines: Lines) -> Any:
     """A function that asks the other process."""
 
     def call(*args: object, **kwargs: object) -> Any:
         try:
-            request = {"args": pack(list(args)), "kwargs": pack(kwargs)}
+            request = {"args": pack(list(args), plain=True), "kwargs": pack(kwargs, plain=True)}
         except ValuesError as error:
-            raise TypeError(f"the candidate cannot be given {error}") from error
+            raise NotPlainError(f"the candidate cannot be given {error}") from error
         lines.send(request)
         reply = lines.receive()
         if "raised" in reply:
@@ -58,6 +63,8 @@ def run(program: dict[str, Tree], function: Any) -> dict[str, Tree]:
     module.__dict__[program["entry"]] = function
     try:
         exec(test, module.__dict__)
+    except NotPlainError as error:
+        return {"broken": raised(error)}
     except BaseException as error:
         return {"failed": {**raised(error), "line": _line(error)}}
     return {"passed": True}

@@ -7,14 +7,12 @@ JSON's null, true, false, strings, numbers and arrays stand for themselves; anyt
 object with one key, its tag.
 """
 
-import hashlib
 import json
 import marshal
 import math
 import time
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 MAX_DEPTH = 100
@@ -51,11 +49,22 @@ class Opaque:
         return f"<{self.kind}>"
 
 
-@dataclass(frozen=True)
 class Digest:
     """A large value, by its exact content: equal only to the same value of the same types."""
 
-    sha256: str
+    __slots__ = ("sha256",)
+
+    def __init__(self, sha256: str) -> None:
+        self.sha256 = sha256
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Digest and other.sha256 == self.sha256
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+    def __repr__(self) -> str:
+        return f"<a large value, {self.sha256[:12]}>"
 
 
 def _subclass(base: type) -> type:
@@ -118,14 +127,14 @@ def _refuse(word: str) -> None:
     raise ValuesError(f"{word} is no JSON")
 
 
-def pack(value: object) -> Tree:
+def pack(value: object, *, plain: bool = False) -> Tree:
     """The value's tree; above `MAX_SIZE` a digest. Calls no method that its classes define.
 
     Raises `ValuesError` for a value nested too deep, or a large one that is not lists, tuples,
-    strings and numbers.
+    strings and numbers; with `plain` also for one that would arrive as `Opaque`.
     """
     try:
-        return _Packer().pack(value, 0)
+        return _Packer(plain).pack(value, 0)
     except TooLargeError:
         return {"digest": _digest(value)}
 
@@ -141,7 +150,8 @@ def unpack(tree: Tree) -> Any:
 
 
 class _Packer:
-    def __init__(self) -> None:
+    def __init__(self, plain: bool) -> None:
+        self._plain = plain
         self._left = MAX_SIZE
         self._by_type: dict[type, Callable[[Any, int], Tree]] = {
             int: self._int,
@@ -224,6 +234,10 @@ class _Packer:
         for base in BUILTINS:
             if issubclass(kind, base):
                 return {"sub": [base.__name__, self.pack(_as_base(value, base), depth + 1)]}
+        if kind is Opaque:  # a candidate's own, on its way back
+            return {"opaque": value.kind}
+        if self._plain:
+            raise ValuesError(f"an object of class {name[:80]}")
         return {"opaque": name[:80]}
 
 
@@ -240,6 +254,8 @@ def _all_numbers(items: list[Any]) -> bool:
 
 def _digest(value: Any) -> str:
     """The exact content of a value that is too large to send, types included."""
+    import hashlib  # rarely needed, and slow to load
+
     total = hashlib.sha256(f"{type(value).__name__} ".encode())
     try:
         for item in value if type(value) in (list, tuple) else (value,):

@@ -54,7 +54,9 @@ class Handed:
         self._theirs += [info[1], gate[0]]
         return ["--info-fd", str(info[1]), "--block-fd", str(gate[0])]
 
-    def launch(self, argv: list[str], stdin: bytes | None, namespace: int | None) -> Launch:
+    def launch(
+        self, argv: list[str], stdin: bytes | None, namespace: int | None, *, lasting: bool = False
+    ) -> Launch:
         """All of it; `stdin` is None for a pipe to talk through."""
         given = None if stdin is None else int(self.file(stdin))
         info, release = self._ours
@@ -66,4 +68,5 @@ class Handed:
             info=info,
             release=release,
             namespace=namespace,
+            lasting=lasting,
         )

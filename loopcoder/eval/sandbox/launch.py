@@ -105,7 +105,7 @@ class Plan:
             command = [*self._before(kept), tool("bwrap"), *handed.arguments(inner), "--"]
             command += [*restrained(limits, limits.processes), *GUARD, *argv]
             namespace = self.namespace if kept is None else kept.namespace
-            return handed.launch(command, stdin, namespace)
+            return handed.launch(command, stdin, namespace, lasting=kept is not None)
 
     def holder(self, limits: Limits) -> Launch:
         """Not as root: a process in whose namespace there is a /tmp that lasts until it ends."""

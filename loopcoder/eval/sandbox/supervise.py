@@ -35,7 +35,7 @@ class Launch:
     `info` and `release` are bubblewrap's --info-fd and --block-fd, our ends of them; then the first
     byte it writes is the `GUARD`'s. Where there is none, the program is started as it is and its
     process group is what gets killed. `stdin` is None for a pipe to talk through. `namespace`: the
-    mounts to start it in.
+    mounts to start it in; `lasting`: whether its /tmp is older than it is.
     """
 
     argv: list[str]
@@ -46,6 +46,7 @@ class Launch:
     info: int | None = None
     release: int | None = None
     namespace: int | None = None
+    lasting: bool = False
 
 
 class Supervisor:
@@ -134,6 +135,7 @@ class Supervisor:
                 pass
             self._end_all(process)
         finally:
+            self._kill()
             process.kill()
             process.wait()
             os.close(exited)
@@ -187,7 +189,7 @@ class Supervisor:
             elif descriptor in self._readers:
                 self._readers[descriptor](descriptor)
         self._check()
-        if self._inside >= 0 and (self._stopped or self._wanted_dead):
+        if self._stopped or self._wanted_dead:
             self._kill()
         return False
 
@@ -246,7 +248,8 @@ class Supervisor:
         if not data:
             self._forget(descriptor)
             if self._told:  # else it could not make a process; what it says of that comes too
-                self._enter(json.loads(self._told)["child-pid"])
+                with suppress(ProcessLookupError, BrokenPipeError):  # it died as soon as it was
+                    self._enter(json.loads(self._told)["child-pid"])
 
     def _answer(self, descriptor: int) -> None:
         with suppress(BlockingIOError):
@@ -277,7 +280,7 @@ class Supervisor:
         self._inside = os.pidfd_open(pid)
         self._ours.add(self._inside)
         if self._launch.release is not None:
-            self._usage = Usage(pid)
+            self._usage = Usage(pid, lasting=self._launch.lasting)
             os.write(self._launch.release, b"\n")
         else:
             self._begin()
@@ -290,9 +293,9 @@ class Supervisor:
     def _kill(self) -> None:
         assert self._process is not None
         with suppress(ProcessLookupError):
-            if self._launch.info is None:
+            if self._launch.info is None and self._process.returncode is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
-            else:
+            elif self._inside >= 0:
                 signal.pidfd_send_signal(self._inside, signal.SIGKILL)
 
     def _end_all(self, process: subprocess.Popen[bytes]) -> None:
@@ -300,8 +303,8 @@ class Supervisor:
         self._seconds = time.monotonic() - self._began
         while self._launch.info in self._readers:
             self._hear_info(self._launch.info)
+        self._kill()
         if self._inside >= 0:
-            self._kill()
             _ready(self._inside, None)
             if self._usage is not None:  # its first process is ours to bury if we are the init
                 with suppress(ChildProcessError):

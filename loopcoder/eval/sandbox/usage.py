@@ -12,8 +12,8 @@ class Usage:
     The list of processes is the sandbox's own /proc, so a daemon or an orphan is on it too.
     """
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    def __init__(self, pid: int, *, lasting: bool) -> None:
+        self._pid, self._lasting = pid, lasting
         self._proc = -1
         self._writable: dict[int, bool] = {}  # and whether it was full at first
 
@@ -39,7 +39,7 @@ class Usage:
     def disk_full(self) -> bool:
         """Whether /tmp or /dev/shm is full, by bytes or by the number of its files.
 
-        One that was full from the start (a /tmp that lasts) may be used to make room.
+        One that lasts and was full from the start may be used to make room.
         """
         return self._open() and any(
             _files(directory) > (2 if was_full else 1) or (not was_full and _full(directory))
@@ -58,7 +58,8 @@ class Usage:
                 flags = os.O_RDONLY | os.O_DIRECTORY
                 for name in ("tmp", "dev/shm"):
                     directory = os.open(name, flags, dir_fd=root)
-                    self._writable[directory] = _full(directory) or _files(directory) > 1
+                    full = _full(directory) or _files(directory) > 1
+                    self._writable[directory] = full and self._lasting
                 self._proc = os.open("proc", flags, dir_fd=root)
             finally:
                 os.close(root)

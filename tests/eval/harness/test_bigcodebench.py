@@ -153,3 +153,17 @@ def test_a_server_that_dies_ends_it(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match=r"the model is no longer served .*log.txt"):
         bigcodebench._generate(run, values, space, data)
     assert "API connection error" in space.log.read_text()
+
+
+@pytest.mark.slow
+@needs_environment(ENVIRONMENT)
+def test_a_server_that_refuses_a_task_ends_it(nano: str, tmp_path: Path) -> None:
+    """Of a prompt that is too long, too, the package would ask again for ever."""
+    data = bigcodebench_data(tmp_path / "data") / "BigCodeBench.jsonl"
+    task = json.loads(data.read_text().splitlines()[0])
+    write_lines(data, [{**task, "instruct_prompt": "long " * 4000}])
+    run = run_of(tmp_path / "out", tmp_path / "data", base_url=nano)
+    values = {"split": "instruct", "subset": "full"}
+    space = workspace("bigcodebench", run, values)
+    with pytest.raises(EvaluationError, match=r"refuses a task .*Error code: 413 .*log.txt"):
+        bigcodebench._generate(run, values, space, data)

@@ -203,6 +203,20 @@ def test_the_agent_asks_the_server(nano: str, tmp_path: Path, repository: Path) 
 @pytest.mark.slow
 @needs_bwrap
 @needs_environment(ENVIRONMENT)
+def test_a_prompt_too_long_counts(nano: str, tmp_path: Path, repository: Path) -> None:
+    """The agent must know our server's refusal for what it is: else the task stays unscored."""
+    run = _run(tmp_path, base_url=nano)
+    write_lines(tmp_path / "data" / "test.jsonl", [_row(problem_statement="word " * 3000)])
+    bench = _bench(repository)
+    predictions = bench.predict(run, bench.prepare(run))
+    trajectory = json.loads((predictions.parent / TASK / f"{TASK}.traj.json").read_text())
+    assert trajectory["info"]["exit_status"] == "ContextWindowExceededError"
+    assert failed_tasks(predictions) == []
+
+
+@pytest.mark.slow
+@needs_bwrap
+@needs_environment(ENVIRONMENT)
 def test_a_right_patch_is_resolved(tmp_path: Path, repository: Path) -> None:
     """mini-swe-agent's own scripted model repairs the task; swebench grades real test output."""
     commands = ["sed -i s/-/+/ adder.py", "git diff > /tmp/p; git diff > patch.txt"]

@@ -57,8 +57,10 @@ def test_the_reference_runs_once_for_all_answers():
 def test_a_broken_reference_is_no_verdict():
     with pytest.raises(EvaluationError, match=r"the reference of t fails \(raised: KeyError"):
         judged(by_inputs("def f(x): raise KeyError(x)", (1,)), DOUBLE)
-    with pytest.raises(EvaluationError, match="tests of t cannot be set up"):
+    with pytest.raises(EvaluationError, match="tests of t cannot be run"):
         judged(by_tests("def f(x): return 1", "assert f(1)", setup="nothing()"), DOUBLE)
+    with pytest.raises(EvaluationError, match="object of class tests"):
+        judged(by_tests("class Node: pass\n" + DOUBLE, "f([Node()])"), DOUBLE)
     with pytest.raises(EvaluationError, match="'near'"):
         judged(by_inputs(DOUBLE, (1,), oracle="near"), DOUBLE)
 
@@ -77,9 +79,9 @@ def test_a_broken_reference_is_no_verdict():
         ),
         ("assert list(f(2)) == [1, 2]", "def f(x): return map(int, '12')", "passed"),
         ("assert f(2)[0] == 4", "def f(x): return 4", "wrong"),
-        ("assert f(Node(2)) == 4", DOUBLE, "wrong"),
+        ("assert f(f(2)) == 4", "def f(x): return object()", "wrong"),
     ],
 )
 def test_test_programs(source, code, reason):
-    reference = "class Node:\n    pass\ndef helper(): return 4\n" + DOUBLE
+    reference = "def helper(): return 4\n" + DOUBLE
     assert judged(by_tests(reference, source), code).reason == reason

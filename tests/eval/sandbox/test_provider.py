@@ -1,6 +1,7 @@
-"""inspect-ai's sandbox `loopcoder`: its commands and files, what it refuses, a task of inspect's."""
+"""inspect-ai's sandbox `loopcoder`: its commands, its files, what it refuses, and a task."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -155,6 +156,8 @@ def _runs() -> Scorer:
     return score
 
 
+@pytest.mark.filterwarnings("ignore:Unclosed:ResourceWarning")  # inspect-ai's own streams
+@pytest.mark.filterwarnings("ignore:The 'initial' parameter:DeprecationWarning")  # its tenacity
 def test_a_task_of_inspect(tmp_path: Path) -> None:
     """Four samples at once, one of them hostile; the others are scored."""
     sandbox_or_skip()
@@ -170,3 +173,4 @@ def test_a_task_of_inspect(tmp_path: Path) -> None:
     assert log.status == "success", log.error
     assert log.results is not None
     assert log.results.scores[0].metrics["accuracy"].value == 0.75
+    gc.collect()  # those streams are warned of here, not in whatever test comes next

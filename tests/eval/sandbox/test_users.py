@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,8 @@ def run(code, on=sandbox, **limits):
     return on.run([sandbox.python, "-c", code], limits=Limits(**limits))
 async def main():
     said = [os.getuid()]
-    done = await run("import os; print(os.getuid(), sorted(n for n in os.listdir('/proc') if n.isdigit()))")
+    seen = "sorted(n for n in os.listdir('/proc') if n.isdigit())"
+    done = await run(f"import os; print(os.getuid(), {seen})")
     said.append(done.stdout.decode())
     bomb = "x = []\\nwhile True: x.append(b'x' * 999_999)"
     said.append((await run(bomb, memory_bytes=96 << 20, seconds=60)).stopped)
@@ -48,13 +48,14 @@ def _without_rights() -> list[str]:
     for python in (sys.executable, shutil.which("python3", path="/usr/bin:/usr/local/bin")):
         if python is not None:
             probe = [*drop, python, "-c", "import loopcoder.eval.sandbox"]
-            if subprocess.run(probe, capture_output=True, env=_env(), cwd="/").returncode == 0:
+            if _run(probe).returncode == 0:
                 return [*drop, python]
     pytest.skip("no Python here can be run by another user")
 
 
-def _env() -> dict[str, str]:
-    return {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(_REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"}
+def _run(command: list[str]) -> subprocess.CompletedProcess[bytes]:
+    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(_REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(command, check=False, capture_output=True, env=env, cwd="/")
 
 
 @pytest.mark.parametrize("root", [True, False])
@@ -64,9 +65,7 @@ def test_the_sandbox_is_the_same(root: bool) -> None:
     if root and os.geteuid() != 0:
         pytest.skip("we are not root")
     command = [sys.executable] if root else _without_rights()
-    done = subprocess.run(
-        [*command, "-c", textwrap.dedent(_CODE)], capture_output=True, env=_env(), cwd="/"
-    )
+    done = _run([*command, "-c", _CODE])
     if b"bubblewrap does not work here" in done.stderr:
         pytest.skip(done.stderr.decode().strip().splitlines()[-1])
     assert done.returncode == 0, done.stderr.decode()
