@@ -207,10 +207,11 @@ class Front:
 
 
 def too_long(tokens: str, most: int) -> APIError:
-    """The error for a prompt of so many tokens."""
+    """The error for a prompt of so many tokens, in the words that clients look for (litellm)."""
     return APIError(
         413,
-        f"the prompt has {tokens} tokens and this model takes {most}; shorten it",
+        f"this model's maximum context length is {most} tokens and the prompt has {tokens}; "
+        "shorten it",
         param="prompt",
         code="context_length_exceeded",
     )

@@ -130,10 +130,15 @@ def main() -> None:
     parser.add_argument("--parallel", type=int, default=cores())
     parser.add_argument("--dataset", choices=FILES, action="append")
     parser.add_argument("--stride", type=int, default=1, help="every so many problems")
+    parser.add_argument("--only", action="append", help="a problem's id; again for another")
     arguments = parser.parse_args()
     assert DATA is not None, "no benchmark files"
     for dataset in arguments.dataset or FILES:
-        problems = list(READERS[dataset](DATA / FILES[dataset]))[:: arguments.stride]
+        problems = [
+            problem
+            for problem in READERS[dataset](DATA / FILES[dataset])[:: arguments.stride]
+            if arguments.only is None or problem.id in arguments.only
+        ]
         todo = samples(problems, arguments.mutants)
         start = time.monotonic()
         ours = asyncio.run(our_verdicts(todo, arguments.parallel))

@@ -37,13 +37,13 @@ def mutants(program: str, seed: str, count: int) -> list[str]:
     order = random.Random(seed).sample(range(places), places)
     found: dict[str, None] = {}
     for place in order:
+        if len(found) == count:
+            break
         tree = ast.parse(program)
         list(_changes(tree))[place]()
         text = ast.unparse(ast.fix_missing_locations(tree))
         if text != original:
             found[text] = None
-        if len(found) == count:
-            break
     return list(found)
 
 

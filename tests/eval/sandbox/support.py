@@ -41,6 +41,13 @@ def alive(marker: str) -> list[str]:
     return found
 
 
+async def until_it_runs(marker: str, run: asyncio.Future[Outcome]) -> None:
+    """Wait for a process of it; a run that ended first says how."""
+    while not alive(marker):
+        assert not run.done(), run.result()
+        await asyncio.sleep(0.01)
+
+
 @dataclass
 class Lab:
     """Runs Python in the sandbox, and checks that nothing of the run is left."""

@@ -10,7 +10,7 @@ import pytest
 from loopcoder.errors import EvaluationError
 from loopcoder.eval.sandbox import bubblewrap, cores
 from loopcoder.eval.sandbox.types import EndedError, Limits, Session
-from tests.eval.sandbox.support import BOMB, Lab, alive, sandbox_or_skip
+from tests.eval.sandbox.support import BOMB, Lab, alive, sandbox_or_skip, until_it_runs
 
 
 def test_a_run(lab: Lab) -> None:
@@ -210,9 +210,8 @@ def test_a_busy_event_loop_does_not_let_it_run_on(lab: Lab) -> None:
 
     async def busy() -> tuple[bool, str | None]:
         argv = [lab.sandbox.python, "-c", "while True: pass", lab.marker]
-        task = asyncio.create_task(lab.sandbox.run(argv, limits=Limits(seconds=1.0)))
-        while not alive(lab.marker):
-            await asyncio.sleep(0.01)
+        task = asyncio.create_task(lab.sandbox.run(argv, limits=Limits(seconds=2.0)))
+        await until_it_runs(lab.marker, task)
         until = time.monotonic() + 60
         while alive(lab.marker) and time.monotonic() < until:
             time.sleep(0.1)

@@ -13,18 +13,13 @@ from typing import Any
 import anyio
 import pytest
 
-from loopcoder.eval.sandbox.types import Limits
-from tests.eval.sandbox.support import Lab, alive
+from loopcoder.eval.sandbox.types import Limits, Outcome
+from tests.eval.sandbox.support import Lab, alive, until_it_runs
 
 pytestmark = pytest.mark.slow
 
 RUNNING = 2 * (2 + 4)  # of each sandbox bubblewrap's two processes, and four of the program
 FOREVER = "import os\nos.fork()\nos.fork()\nwhile True: pass"
-
-
-async def _until_it_runs(marker: str) -> None:
-    while not alive(marker):
-        await asyncio.sleep(0.01)
 
 
 def _open_files() -> int:
@@ -34,7 +29,7 @@ def _open_files() -> int:
 def test_a_cancelled_run(lab: Lab) -> None:
     async def cancelled() -> None:
         task = asyncio.create_task(_forever(lab))
-        await _until_it_runs(lab.marker)
+        await until_it_runs(lab.marker, task)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -50,7 +45,8 @@ def test_a_cancelled_scope_of_anyio(lab: Lab) -> None:
         async with anyio.create_task_group() as group:
             for _ in range(3):
                 group.start_soon(_forever, lab)
-            await _until_it_runs(lab.marker)
+            while not alive(lab.marker):
+                await anyio.sleep(0.01)
             group.cancel_scope.cancel()
         assert alive(lab.marker) == []
 
@@ -124,6 +120,6 @@ def _theirs(marker: str, ours: int) -> list[str]:
     return [line for line in alive(marker) if not line.startswith(f"{ours}:")]
 
 
-def _forever(lab: Lab) -> Coroutine[Any, Any, object]:
+def _forever(lab: Lab) -> Coroutine[Any, Any, Outcome]:
     argv = [lab.sandbox.python, "-c", FOREVER, lab.marker]
     return lab.sandbox.run(argv, limits=Limits(seconds=60.0))
