@@ -21,8 +21,7 @@ PAPER_NAMES = {
     ("swe-bench-multilingual", "resolved"): "SWE-bench Multilingual",
     ("terminal-bench-1", "resolved"): "Terminal-Bench 1",
     ("terminal-bench-2", "resolved"): "Terminal-Bench 2",
-    ("mind2web", "step_success"): "Mind2Web",
-    ("bfcl", "overall"): "BFCL v3",
+    ("mind2web", "step success"): "Mind2Web",
     ("cruxeval_output", "pass@1"): "CRUXEval",
 }
 

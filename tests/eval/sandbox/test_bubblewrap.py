@@ -1,6 +1,7 @@
 """The sandbox as its users see it: a run, a session, a /tmp that lasts, and its refusals."""
 
 import asyncio
+import platform
 import shutil
 import sys
 import time
@@ -9,6 +10,8 @@ import pytest
 
 from loopcoder.errors import EvaluationError
 from loopcoder.eval.sandbox import bubblewrap, cores
+from loopcoder.eval.sandbox.overhead import overhead
+from loopcoder.eval.sandbox.seccomp import refusals
 from loopcoder.eval.sandbox.types import EndedError, Limits, Session
 from tests.eval.sandbox.support import BOMB, Lab, alive, sandbox_or_skip, until_it_runs
 
@@ -56,6 +59,19 @@ def test_a_package_that_is_not_installed() -> None:
     sandbox_or_skip()
     with pytest.raises(EvaluationError, match="pip install no-such-package"):
         bubblewrap(("no-such-package",))
+
+
+def test_a_machine_whose_calls_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    with pytest.raises(EvaluationError, match="x86_64 and aarch64, not of riscv64"):
+        refusals()
+
+
+@pytest.mark.slow
+def test_what_it_costs_is_measured_by_turns(lab: Lab) -> None:
+    direct, inside, added = asyncio.run(overhead(lab.sandbox, 1))
+    assert direct > 0
+    assert added == pytest.approx(inside - direct)
 
 
 @pytest.mark.slow
