@@ -45,7 +45,7 @@ class TrainingError(LoopCoderError, RuntimeError):
 
 
 class EvaluationError(LoopCoderError, RuntimeError):
-    """A benchmark cannot be run or scored here; the message says what is missing, and the remedy."""
+    """A benchmark cannot be run or scored here; the message says what is missing and what to do."""
 
 
 @contextmanager
