@@ -13,6 +13,8 @@ from loopcoder.eval.scores import pass_rates, usual_ks
 from loopcoder.eval.settings import EvalSettings, claim
 
 if TYPE_CHECKING:
+    from inspect_ai import Task
+
     from loopcoder.eval.scores import Answer
     from loopcoder.records.rows import ModelIdentity
 
@@ -31,10 +33,13 @@ def evaluate(settings: EvalSettings) -> list[TaskResult]:
     if "heldout" in kinds.values() and settings.data and not settings.data.exists():
         raise EvaluationError(f"--data {settings.data} is not there; give text files or a corpus")
     model = None if settings.base_url else _identity(settings)
+    built = _build(settings, tasks)  # reads the files, which may be damaged
     claim(settings)
     results: list[TaskResult] = []
     if tasks:
-        for name, answers in _run_tasks(settings, tasks).items():
+        from loopcoder.eval.run import run_tasks
+
+        for name, answers in run_tasks(settings, built).items():
             results.append(_task_result(name, answers, settings))
             _write(settings, results[-1], model, files[name])
     if "heldout" in kinds.values():
@@ -103,8 +108,9 @@ def _check_harnesses(settings: EvalSettings, names: Sequence[str]) -> None:
         raise EvaluationError("these are missing:\n  " + "\n  ".join(missing))
 
 
-def _run_tasks(settings: EvalSettings, names: Sequence[str]) -> "dict[str, list[Answer]]":
-    from loopcoder.eval.run import run_tasks
+def _build(settings: EvalSettings, names: Sequence[str]) -> "list[Task]":
+    if not names:
+        return []
     from loopcoder.eval.tasks.table import TASKS
 
     arguments = {
@@ -122,7 +128,7 @@ def _run_tasks(settings: EvalSettings, names: Sequence[str]) -> "dict[str, list[
             built.append(TASKS[name](**arguments, reasoning=settings.reasoning))
         else:
             built.append(TASKS[name](**arguments))
-    return run_tasks(settings, built)
+    return built
 
 
 def _task_result(name: str, answers: "Sequence[Answer]", settings: EvalSettings) -> TaskResult:

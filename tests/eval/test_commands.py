@@ -16,6 +16,7 @@ from loopcoder.records.rows import AnswerRow, NoteRow, ScoreRow
 from tests.eval.data import DATA, needs_data
 
 ROOT = Path(__file__).parents[2]
+DAMAGED = str(Path(__file__).parent / "damaged")
 NOWHERE = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
 
 
@@ -74,6 +75,7 @@ def test_a_run_and_what_follows(tmp_path: Path) -> None:
     [
         (["eval", "humanevil"], "did you mean humaneval"),
         (["eval", "humaneval_plus", "--data", "."], "eval download humaneval_plus"),
+        (["eval", "cruxeval_input", "--data", DAMAGED], "line 2: field 'output' is missing"),
         (["eval", "compare", "here", "there"], "is no directory"),
         (["eval", "view", "here"], "is not there"),
         (["eval", "setup", "evilplus"], "there are"),
