@@ -23,8 +23,18 @@ SMALLER = {
     "download OWNER/NAME": "run against a local server in tests/checkpoint/test_download.py",
     "convert SmolLM2-135M-Instruct.gguf": "run on the real file in test_real_weights.py",
     "convert ./llama": "run on a model made here in tests/checkpoint/test_convert.py",
+    "eval download": "run against a local server in tests/eval/problems/test_download.py",
+    "eval humaneval_plus": "needs benchmark files; run in tests/eval/test_commands.py",
+    "eval results": "run in tests/eval/test_commands.py",
+    "eval view": "runs until it is stopped",
+    "eval compare": "run in tests/eval/test_commands.py",
+    "eval export": "run in tests/eval/test_commands.py",
+    "eval bfcl": "needs an environment of its own; run in tests/eval/bfcl",
     "info ./model": "run on a checkpoint made here in tests/checkpoint/test_commands.py",
 }
+
+# What follows `eval` is one of these, or the first of the tasks to run.
+EVAL_COMMANDS = {"download", "compare", "results", "export", "list", "setup", "view"}
 
 
 def _commands(page: Path) -> list[str]:
@@ -77,7 +87,9 @@ def test_commands_run_in_order(tmp_path: Path) -> None:
 def test_options_of_larger_commands_exist(command: str) -> None:
     """The rest is run elsewhere (`SMALLER` says where); its options are checked here."""
     words = shlex.split(command)
-    name = words[:2] if words[0] in ("data", "bench") else words[:1]
+    name = words[:2] if words[0] in ("data", "bench", "eval") else words[:1]
+    if words[0] == "eval" and words[1] not in EVAL_COMMANDS:
+        name = ["eval", "run"]
     shown = _run(" ".join([*name, "--help"]), ROOT)
     assert shown.returncode == 0
     for word in words:

@@ -38,6 +38,7 @@ def run_tasks(settings: EvalSettings, tasks: Sequence[Task]) -> dict[str, list[A
             display="rich" if sys.stderr.isatty() else "plain",
             log_level="warning",
             score_display=False,
+            ctl_server=False,
             **_model(settings),
             **_generation(settings),
         )

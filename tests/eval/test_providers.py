@@ -83,6 +83,7 @@ def test_both_providers_say_what_the_engine_says(tmp_path: Path) -> None:
     assert here["tools"] in ("max_tokens", "stop", "tool_calls")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inspect-ai's use of tenacity
 def test_an_endpoint_that_is_not_there() -> None:
     from inspect_ai.model import GenerateConfig, get_model

@@ -137,6 +137,9 @@ def main() -> None:
         fail_on_error=True,
         continue_on_fail=True,
         retry_attempts=0,
+        # A log that was cut off before it named its task cannot be gone on with, nor be in the way.
+        log_dir_allow_dirty=True,
+        ctl_server=False,
         display="plain",
     )
     report = _report(read_eval_log(logs[0].location))
