@@ -121,7 +121,11 @@ def run(
         workers=workers,
         unsafe_local=unsafe_local,
     )
-    results = evaluate(settings)
+    try:
+        results = evaluate(settings)
+    except KeyboardInterrupt as error:
+        print("interrupted; give the same command again to go on from here", file=sys.stderr)
+        raise typer.Exit(1) from error
     if as_json:
         from loopcoder.eval.records import as_json as listed
 

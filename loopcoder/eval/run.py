@@ -22,7 +22,8 @@ def run_tasks(settings: EvalSettings, tasks: Sequence[Task]) -> dict[str, list[A
     """Run each task to its end; the answers by task name, unscored ones among them.
 
     Samples that `settings.out` already has are not run again. A sample that fails (an endpoint that
-    dies, a sandbox that breaks) leaves the others alone and is run again the next time.
+    dies, a sandbox that breaks) leaves the others alone and is run again the next time. Raises
+    `KeyboardInterrupt` after an interrupted run, whose answers are kept.
     """
     with contextlib.redirect_stdout(sys.stderr):
         _, logs = eval_set(
@@ -42,6 +43,8 @@ def run_tasks(settings: EvalSettings, tasks: Sequence[Task]) -> dict[str, list[A
             **_model(settings),
             **_generation(settings),
         )
+    if len(logs) < len(tasks) or any(log.status == "cancelled" for log in logs):
+        raise KeyboardInterrupt  # which inspect-ai has caught, and written what was done
     found = [read_eval_log(log.location) for log in logs]
     return {task_name(log): answers_of(log) for log in found}
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -141,3 +142,26 @@ def test_nobody_listens(tmp_path: Path) -> None:
         words = ["--base-url", url, "--model", "m", "--limit", "2", "--out", "run"]
         _, err = _ended(_eval(tmp_path, *words, "--timeout", "2", "--retries", "0"), 1)
     assert "onnection" in err
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
+    words = [
+        "--model",
+        "loopcoder-nano",
+        "--prompt",
+        "completion",
+        "--threads",
+        "1",
+        "--out",
+        "run",
+    ]
+    process = _eval(tmp_path, *words, "--limit", "200")
+    end = time.monotonic() + 120
+    while not list(tmp_path.glob("run/logs/*.eval")) and time.monotonic() < end:
+        time.sleep(0.1)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    out, err = _ended(process, 1)
+    assert "give the same command again" in err.splitlines()[-1]
+    assert not out
+    assert not (tmp_path / "run" / "cruxeval_output.jsonl").exists()

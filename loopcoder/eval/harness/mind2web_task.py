@@ -13,21 +13,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from datasets import load_dataset  # type: ignore[import-not-found]
+from datasets import load_dataset
 from inspect_ai import Task, eval_set, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.log import EvalLog, EvalSample, read_eval_log
 from inspect_ai.scorer import SampleScore
-from inspect_evals.mind2web.dataset import SCORES_SHA256, format_sample  # type: ignore[import-not-found]
-from inspect_evals.mind2web.prompts import TASK_PROMT, load_llm_prompt  # type: ignore[import-not-found]
-from inspect_evals.mind2web.scorer import (  # type: ignore[import-not-found]
+from inspect_evals.mind2web.dataset import SCORES_SHA256, format_sample
+from inspect_evals.mind2web.prompts import TASK_PROMT, load_llm_prompt
+from inspect_evals.mind2web.scorer import (
     action_f1,
     element_accuracy,
     mind2web_scorer,
     step_success_rate,
     task_success_rate,
 )
-from inspect_evals.mind2web.solver import solve  # type: ignore[import-not-found]
+from inspect_evals.mind2web.solver import solve
 
 # All but the screenshots, which are most of the bytes and which no text model sees.
 COLUMNS = [
