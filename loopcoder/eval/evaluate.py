@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,8 @@ def _check_tasks(settings: EvalSettings, names: Sequence[str]) -> dict[str, list
     from loopcoder.eval.sandbox.bubblewrap import bubblewrap
     from loopcoder.eval.tasks.names import files_of
 
+    if find_spec("inspect_ai") is None:
+        raise EvaluationError("tasks need inspect-ai; run `pip install 'loopcoder[eval]'`")
     if "bfcl" in names:
         from loopcoder.eval.bfcl import VERSIONS
 

@@ -85,7 +85,7 @@ def test_a_refusal_is_told_in_the_servers_words(guarded: Visit) -> None:
     guarded.refused.update({400, 413})
     guarded.answer(prompt="word " * 4000)
     assert error(guarded).startswith("The server refused: ")
-    assert "4001 tokens" in error(guarded)
+    assert "the prompt has 4001" in error(guarded)
     guarded.get("#loops").fill("99")
     guarded.get("#generate").click()
     assert guarded.get("#loops:invalid").count() == 1  # the form itself holds this one back
