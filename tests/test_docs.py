@@ -25,6 +25,7 @@ SMALLER = {
     "convert ./llama": "run on a model made here in tests/checkpoint/test_convert.py",
     "eval download": "run against a local server in tests/eval/problems/test_download.py",
     "eval humaneval_plus": "needs benchmark files; run in tests/eval/test_commands.py",
+    "eval cruxeval_output": "needs benchmark files; run in tests/eval/test_faults.py",
     "eval results": "run in tests/eval/test_commands.py",
     "eval view": "runs until it is stopped",
     "eval compare": "run in tests/eval/test_commands.py",

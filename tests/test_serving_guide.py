@@ -17,6 +17,8 @@ import pytest
 from tests.server.clients import MODEL, installed, npm
 from tests.server.serving import serving
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
 ADDRESS = "http://localhost:8000"

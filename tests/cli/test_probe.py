@@ -17,6 +17,8 @@ from loopcoder.records.rows import CostRow, MatrixRow, MeasureRow, NoteRow, Pass
 from tests.cli.run import loopcoder
 from tests.probes.models import small_checkpoint
 
+pytestmark = pytest.mark.slow
+
 TEXTS = Path(__file__).parents[2] / "loopcoder" / "probes"
 NANO = ("probe", "loopcoder-nano", "--data", str(TEXTS))
 

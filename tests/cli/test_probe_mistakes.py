@@ -16,6 +16,8 @@ from loopcoder.train.data.build import BuildOptions, build
 from tests.probes.models import small_checkpoint
 from tests.train.data_helpers import write_recipe
 
+pytestmark = pytest.mark.slow
+
 TEXTS = Path(__file__).parents[2] / "loopcoder" / "probes"
 
 

@@ -130,6 +130,7 @@ def test_the_token_is_where_the_random_number_falls(
     assert any(shares)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bf16", [False, True])
 def test_support_and_probabilities_are_those_of_transformers(bf16: bool) -> None:
     """Its min-p comes last and ours, as vLLM's, first; so it is compared by itself."""

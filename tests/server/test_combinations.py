@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from tests.server.clients import HELLO, MODEL
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = ["def add(a, b):\n", "naïve 🙂 = ", [5, 900, 17], ["import os\n", "class A:"]]
 FORMS = [
     {"choice": ["yes 🙂", "no, never"]},

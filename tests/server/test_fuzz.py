@@ -109,6 +109,7 @@ def check(server: Any, count: int, number: int) -> int:
     return fuzz.sent
 
 
+@pytest.mark.slow
 def test_a_few_hundred(small: Any) -> None:
     check(small, 200, 0)
 

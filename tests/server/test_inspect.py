@@ -12,6 +12,8 @@ import pytest
 
 from tests.server.clients import MODEL
 
+pytestmark = pytest.mark.slow
+
 # Nothing but the server can be reached: what wants the network fails at once instead of waiting.
 NO_NETWORK = "http://127.0.0.1:9"
 TASK = """

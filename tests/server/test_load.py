@@ -18,6 +18,8 @@ import pytest
 
 from tests.server.serving import Served, serving
 
+pytestmark = pytest.mark.slow
+
 MODEL = "loopcoder-nano"
 PATH = "/v1/completions"
 NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)

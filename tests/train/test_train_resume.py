@@ -17,6 +17,8 @@ from loopcoder.train.records import MetricsFile, read_metrics
 from loopcoder.train.run import RunResult, train
 from tests.train.train_helpers import tiny_recipe, write_shards
 
+pytestmark = pytest.mark.slow
+
 # Real processes that end by a real SIGKILL, each at a place in the run that no timing can move.
 # One process imports the libraries and forks one victim for each place, before any thread exists.
 HARNESS = """

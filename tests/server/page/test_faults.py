@@ -12,6 +12,8 @@ import pytest
 from tests.server.page.visits import PROMPT, Visit
 from tests.server.serving import Served, serving
 
+pytestmark = pytest.mark.slow
+
 KEY = "a-key-of-the-test"
 LONG = {"model": "loopcoder-nano", "prompt": PROMPT, "max_tokens": 2000, "ignore_eos": True}
 

@@ -6,6 +6,8 @@ import pytest
 
 from tests.server.serving import Served
 
+pytestmark = pytest.mark.slow
+
 STATUS = "#status"
 
 
