@@ -143,7 +143,7 @@ def test_tb_without_docker_scores_nothing(
     run = run_of(tmp_path / "out", tb_data(tmp_path / "data"), base_url=nano)
     with pytest.raises(EvaluationError, match=r"none of 1 tasks could be scored; see .*log.txt"):
         TerminalBench1().run(run)
-    (report,) = (tmp_path / "out").glob(f"*/work/{JOB}/results.json")
+    (report,) = (tmp_path / "out").rglob(f"{JOB}/results.json")
     told = json.loads(report.read_text())
     assert told["accuracy"] == 0.0
     assert told["results"][0]["task_id"] == "hello"
@@ -166,7 +166,7 @@ def test_harbor_runs_its_agent_against_a_server(nano: str, tmp_path: Path) -> No
     run = run_of(tmp_path / "out", data, base_url=nano, options=SANDBOX, limit=1)
     first = bench.run(run)
     assert first.correct == {"hello": 0.0}, "nano writes no command"
-    (trial,) = (tmp_path / "out").glob(f"*/work/{JOB}/*/result.json")
+    (trial,) = (tmp_path / "out").rglob(f"{JOB}/*/result.json")
     assert json.loads(trial.read_text())["verifier_result"] == {"rewards": {"reward": 0.0}}
     before = trial.stat().st_mtime_ns
     assert bench.run(replace(run, workers=3)) == first
