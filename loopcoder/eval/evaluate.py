@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from loopcoder.errors import EvaluationError
 from loopcoder.eval.identity import local_identity, source
 from loopcoder.eval.menu import kind_of
-from loopcoder.eval.records import TaskResult, data_identity, write_result
+from loopcoder.eval.records import TaskResult, hash_of, write_result
 from loopcoder.eval.scores import pass_rates, usual_ks
 from loopcoder.eval.settings import EvalSettings, claim
+from loopcoder.records.rows import DataIdentity
 
 if TYPE_CHECKING:
     from inspect_ai import Task
@@ -29,30 +30,30 @@ def evaluate(settings: EvalSettings) -> list[TaskResult]:
     kinds = {name: kind_of(name) for name in settings.tasks}
     tasks = [name for name, kind in kinds.items() if kind == "task"]
     harnesses = [name for name, kind in kinds.items() if kind == "harness"]
-    files = _check_tasks(settings, tasks)
+    data = {name: hash_of(files) for name, files in _check_tasks(settings, tasks).items() if files}
     _check_harnesses(settings, harnesses)
-    if "heldout" in kinds.values() and settings.data and not settings.data.exists():
-        raise EvaluationError(f"--data {settings.data} is not there; give text files or a corpus")
+    if "heldout" in kinds.values():
+        data["heldout"] = _check_text(settings)
     model = None if settings.base_url else _identity(settings)
     built = _build(settings, tasks)  # reads the files, which may be damaged
-    claim(settings)
+    claim(settings, data)
     results: list[TaskResult] = []
     if tasks:
         from loopcoder.eval.run import run_tasks
 
         for name, answers in run_tasks(settings, built).items():
             results.append(_task_result(name, answers, settings))
-            _write(settings, results[-1], model, files[name])
+            _write(settings, results[-1], model, data.get(name))
     if "heldout" in kinds.values():
         from loopcoder.eval.heldout_run import run_heldout
 
         results.append(run_heldout(settings))
-        _write(settings, results[-1], model, [settings.data] if settings.data else [])
+        _write(settings, results[-1], model, data["heldout"])
     for name in harnesses:
         from loopcoder.eval.harness.served import run_served
 
         results.append(run_served(name, settings))
-        _write(settings, results[-1], model, [])
+        _write(settings, results[-1], model, None)
     order = {name: place for place, name in enumerate(settings.tasks)}
     return sorted(results, key=lambda result: order[result.task])
 
@@ -65,16 +66,12 @@ def _write(
     settings: EvalSettings,
     result: TaskResult,
     model: "ModelIdentity | None",
-    files: Sequence[Path],
+    data: str | None,
 ) -> None:
-    read = [path for path in files if path.is_file()]
+    # Problems have no common length.
+    read = None if data is None else DataIdentity(name=result.task, hash=data, length=0)
     loops = settings.loops or (model.trained_loops if model else None)
-    where = source(
-        model,
-        data_identity(result.task, read) if read else None,
-        seed=settings.seed,
-        threads=settings.threads,
-    )
+    where = source(model, read, seed=settings.seed, threads=settings.threads)
     write_result(settings.out, result, where, loops, settings.subject)
 
 
@@ -95,6 +92,13 @@ def _check_tasks(settings: EvalSettings, names: Sequence[str]) -> dict[str, list
     if not settings.unsafe_local and any(name != "bfcl" for name in names):
         bubblewrap()
     return files
+
+
+def _check_text(settings: EvalSettings) -> str:
+    """The hash of the held-out documents. Raises `DataError` for what cannot be read."""
+    from loopcoder.eval.heldout.texts import Texts
+
+    return Texts([settings.data] if settings.data else [], settings.limit).hash
 
 
 def _check_harnesses(settings: EvalSettings, names: Sequence[str]) -> None:

@@ -7,6 +7,8 @@ from importlib.metadata import version
 from loopcoder.records import machine
 from loopcoder.records.rows import DataIdentity, ModelIdentity, Source
 
+KEY_OPTION = "--api-key"
+
 
 def local_identity(model: str, *, dtype: str, quantization: str | None) -> ModelIdentity:
     """A checkpoint's identity, from its files. Raises as `locate` and `open_checkpoint` do."""
@@ -34,7 +36,7 @@ def source(
 ) -> Source:
     """Where the rows of this process come from."""
     return Source(
-        command=" ".join(["loopcoder", *sys.argv[1:]]),
+        command=" ".join(["loopcoder", *_without_key(sys.argv[1:])]),
         version=version("loopcoder"),
         model=model,
         data=data,
@@ -42,3 +44,13 @@ def source(
         machine={**machine(), "threads": threads},
         time=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _without_key(words: list[str]) -> list[str]:
+    """The command's words, as they may be written: a key is nobody else's business."""
+    shown, hide = [], False
+    for word in words:
+        name, equals, _ = word.partition("=")
+        shown.append("***" if hide else f"{name}=***" if equals and name == KEY_OPTION else word)
+        hide = word == KEY_OPTION
+    return shown

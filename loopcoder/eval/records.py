@@ -8,7 +8,7 @@ from pathlib import Path
 from loopcoder.errors import RecordError
 from loopcoder.eval.scores import Answer, Estimate
 from loopcoder.records.files import read_records, record_file
-from loopcoder.records.rows import AnswerRow, AnyRow, DataIdentity, NoteRow, ScoreRow, Source
+from loopcoder.records.rows import AnswerRow, AnyRow, NoteRow, ScoreRow, Source
 
 BITS = "bits_per_byte"
 
@@ -20,7 +20,6 @@ class TaskResult:
     task: str
     estimates: tuple[Estimate, ...]
     answers: tuple[Answer, ...] = ()
-    notes: tuple[str, ...] = ()
 
     @property
     def unscored(self) -> tuple[Answer, ...]:
@@ -69,7 +68,6 @@ def write_result(
 
 
 def _notes(result: TaskResult) -> Iterable[str]:
-    yield from result.notes
     if result.unscored:
         yield (
             f"{len(result.unscored)} of {len(result.answers)} answers are not scored and count "
@@ -77,12 +75,12 @@ def _notes(result: TaskResult) -> Iterable[str]:
         )
 
 
-def data_identity(name: str, files: Iterable[Path]) -> DataIdentity:
-    """Which benchmark files were read; `length` is 0, as problems have no common length."""
+def hash_of(files: Iterable[Path]) -> str:
+    """sha256 of the files' bytes, the first 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.read_bytes())
-    return DataIdentity(name=name, hash=digest.hexdigest()[:16], length=0)
+    return digest.hexdigest()[:16]
 
 
 def read_directory(directory: Path) -> list[AnyRow]:

@@ -1,6 +1,8 @@
 """What a run of `loopcoder eval` was asked for."""
 
 import json
+import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -8,6 +10,7 @@ from typing import Any, Literal, get_args
 from loopcoder.errors import EvaluationError
 
 FILE = "settings.json"
+DATA = "data_hashes"
 Prompt = Literal["auto", "chat", "completion", "tools"]
 
 # What may differ between a run and its continuation: how, not what.
@@ -89,10 +92,11 @@ class EvalSettings:
         return json.loads(json.dumps(values, default=str))  # type: ignore[no-any-return]
 
 
-def claim(settings: EvalSettings) -> None:
+def claim(settings: EvalSettings, data: Mapping[str, str]) -> None:
     """Take the output directory for this run, or for going on with it.
 
-    Raises `EvaluationError` where it holds a run with other settings, naming them.
+    `data` has the hash of what each task reads. Raises `EvaluationError` where the directory holds
+    a run with other settings, or of other data, naming them.
     """
     path = settings.out / FILE
     wanted = settings.identity()
@@ -101,20 +105,35 @@ def claim(settings: EvalSettings) -> None:
             found = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise EvaluationError(f"{path}: unreadable ({error}); choose another --out") from error
+        before = found.pop(DATA, {})
+        changed = sorted(name for name in before.keys() & data if before[name] != data[name])
+        if changed:
+            raise EvaluationError(
+                f"{settings.out} holds answers to other data of {', '.join(changed)}: "
+                "what it reads has changed since; choose another --out"
+            )
         other = [n for n in sorted({*wanted, *found}) if wanted.get(n) != found.get(n)]
         if other:
-            changed = ", ".join(f"{n} {found.get(n)!r} there, {wanted.get(n)!r} now" for n in other)
+            said = ", ".join(f"{n} {found.get(n)!r} there, {wanted.get(n)!r} now" for n in other)
             raise EvaluationError(
-                f"{settings.out} holds a run with other settings ({changed}); choose another --out"
+                f"{settings.out} holds a run with other settings ({said}); choose another --out"
             )
+        if data.keys() - before:
+            _write(path, {**wanted, DATA: {**before, **data}})
         return
     if settings.out.is_dir() and any(settings.out.iterdir()):
         raise EvaluationError(
             f"{settings.out} is not empty and holds no run of ours; choose another --out"
         )
+    _write(path, {**wanted, DATA: dict(data)})
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    partial = path.with_name(f".{path.name}.partial")
     try:
-        settings.out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        os.replace(partial, path)
     except OSError as error:
         raise EvaluationError(
             f"{path}: {error.strerror or error}; choose a directory that can be written"

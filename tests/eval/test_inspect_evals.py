@@ -94,7 +94,7 @@ def test_the_command_line_and_its_logs(python: Path, directory: Path) -> None:
     assert log["eval"]["model"] == "loopcoder/loopcoder-nano"
     assert log["results"]["total_samples"] == log["results"]["completed_samples"] == 2
     usage = log["stats"]["model_usage"]["loopcoder/loopcoder-nano"]
-    assert usage["output_tokens"] == 16
+    assert 2 <= usage["output_tokens"] <= 16  # two answers of at most 8
 
 
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="no bubblewrap: apt install bubblewrap")
