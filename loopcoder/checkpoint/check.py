@@ -57,6 +57,8 @@ def _first(names: list[str]) -> str:
 
 
 def _hint(config: ModelConfig, name: str) -> str:
+    if ".plt_gate." in name and not config.plt_gated_window:
+        return "; config.json has plt_gated_window false, and gates mix in that window"
     if ".plt_gate." in name:
         return f"; plt_num_loops is {config.plt_num_loops}, and gates belong to loops 2 and up"
     if name == HEAD:

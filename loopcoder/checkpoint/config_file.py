@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
 from loopcoder.errors import CheckpointError, ConfigError, LoopCoderError
-from loopcoder.model.config import ARCHITECTURE, MODEL_TYPE, ModelConfig
+from loopcoder.model.config import ARCHITECTURE, MODEL_TYPE, VARIANT_FIELDS, ModelConfig
 
 CONFIG_FILE = "config.json"
 
@@ -111,12 +111,14 @@ def config_json(
 ) -> dict[str, Any]:
     """The `config.json` of `config`: the released fields over those of `base`, which survive.
 
+    The fields of variants are there only where they differ from the released architecture's.
     `dtype` is torch's name of the weights' format.
     """
     base = dict(base or {})
-    for replaced in ("rope_parameters", "torch_dtype"):  # other spellings of what is written here
+    # Other spellings of what is written here, and fields that are left out at their defaults.
+    for replaced in ("rope_parameters", "torch_dtype", *VARIANT_FIELDS):
         base.pop(replaced, None)
-    values = asdict(config) | {"plt_window_size": list(config.plt_window_size)}
+    values = config.to_mapping() | {"plt_window_size": list(config.plt_window_size)}
     return {
         "attention_bias": False,
         "attention_dropout": 0.0,

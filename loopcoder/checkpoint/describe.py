@@ -85,6 +85,7 @@ def as_record(model: Described, context: int) -> dict[str, Any]:
         **files,
         "dtype": model.dtype,
         "config": asdict(model.config),
+        "variant": model.config.variant,
         "parameters": {"total": parts.total, **asdict(parts)},
         "context": context,
         "loops": [
@@ -109,7 +110,7 @@ def loop_record(
         "prefill_flops_full": cost.prefill_flops(config, context, loops, tail=False).total,
         "training_flops_per_token": training.total // context,
         "training_flops_per_token_checkpointed": again.total // context,
-        "kv_bytes_per_token": cost.kv_bytes_per_token(config, bytes_per_value),
+        "kv_bytes_per_token": cost.kv_bytes_per_token(config, bytes_per_value, loops),
         "kv_bytes_later_loops": cost.ring_bytes(config, loops, bytes_per_value),
         "kv_bytes_per_sequence": cost.kv_bytes(config, context, loops, bytes_per_value),
         "carried_state_bytes": cost.carried_bytes(config, loops, bytes_per_value),

@@ -16,8 +16,9 @@ def convert(
         str | None, typer.Option(help="bf16, f32, ..; the source's own if not given.")
     ] = None,
     gate_bias: Annotated[
-        float, typer.Option(help="Start of later loops: 0 half global, 4 nearly all global.")
-    ] = 0.0,
+        float | None,
+        typer.Option(help="Start of later loops: 0 half global, 4 98 %. Default: almost all."),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Set a field: plt_hidden_scale=0.1.")
     ] = None,
@@ -27,7 +28,7 @@ def convert(
 ) -> None:
     """Make a checkpoint of a Llama or Mistral model, from a directory or a GGUF file.
 
-    With more than one loop the model needs training before its text is good.
+    More loops start almost at the same model; what they are good for, training has to find.
     Example: loopcoder convert SmolLM2-135M-Instruct.gguf ./smollm2
     """
     from loopcoder.checkpoint.changes import parse_changes

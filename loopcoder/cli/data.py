@@ -28,7 +28,7 @@ def build(
         Path | None, typer.Option(help="The corpus folder of an earlier build: no download.")
     ] = None,
     tokenizer: Annotated[
-        Path | None, typer.Option(help="The tokenizer folder of an earlier build.")
+        Path | None, typer.Option(help="Tokenizer folder of an earlier build, or a checkpoint.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier build.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from loopcoder.errors import RequestError
+from loopcoder.model.config import ModelConfig
 
 
 def info(
@@ -82,6 +83,9 @@ def _facts(record: dict[str, Any]) -> list[tuple[str, str]]:
             f"gates {parts['gates']:,}",
         ),
     ]
+    if record["variant"]:
+        fields = ModelConfig.from_mapping(config).variant_text
+        facts.append(("variant", f"{fields}; not the released architecture"))
     if "files" not in record:
         return [*facts, ("files", f"none; costs are for {record['dtype']}")]
     formats = ", ".join(

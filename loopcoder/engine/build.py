@@ -11,7 +11,8 @@ from loopcoder.cache.paged import PagedMemory, PagedShape, fitting_page_size
 from loopcoder.engine.core import Engine
 from loopcoder.engine.scheduler import Limits
 from loopcoder.engine.wavefront import Wavefront
-from loopcoder.errors import RequestError
+from loopcoder.errors import ConfigError, RequestError
+from loopcoder.model.config import ModelConfig
 from loopcoder.model.plt import PLT
 from loopcoder.records import available_bytes
 
@@ -62,7 +63,11 @@ def build_engine(
     end_token_ids: Collection[int] = (),
     tokenizer: Any = None,
 ) -> Engine:
-    """An engine with memory for sequences of `max_model_len` tokens at `loops` loops."""
+    """An engine with memory for sequences of `max_model_len` tokens at `loops` loops.
+
+    Raises `ConfigError` for a variant of the architecture.
+    """
+    check_released(model.config)
     config, like = model.config, model.model.norm.weight
     shape = PagedShape(
         layers=config.num_hidden_layers,
@@ -87,6 +92,16 @@ def build_engine(
         tokenizer=tokenizer,
         reuse=settings.enable_prefix_caching,
     )
+
+
+def check_released(config: ModelConfig) -> None:
+    """Raise `ConfigError` for a variant: pages, windows and schedule are the released model's."""
+    if config.variant:
+        raise ConfigError(
+            f"the engine runs the released architecture only; this model has {config.variant_text} "
+            "(for text use transformers' generate, which needs no cache; for its measures "
+            "`loopcoder probe`; for its loss the held-out score of training)"
+        )
 
 
 def _pages(shape: PagedShape, settings: EngineSettings, max_model_len: int, loops: int) -> int:

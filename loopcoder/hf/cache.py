@@ -4,18 +4,34 @@ from typing import NoReturn
 
 import torch
 from torch import Tensor
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from loopcoder.cache.contiguous import CacheShape, ContiguousCache
 from loopcoder.errors import RequestError
 from loopcoder.model.config import ModelConfig
 
+# The name under which `generate` passes the cache, and looks for it in an output. 5.24 renamed it.
+CACHE_NAME = (
+    "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
+)
+
 
 class PLTCache:
-    """`ContiguousCache` under the method names that transformers calls."""
+    """`ContiguousCache` under the method names that transformers calls.
+
+    Raises `RequestError` for a variant of the architecture: it keeps other states than this holds.
+    """
 
     is_compileable = False
+    is_croppable = False
+    is_linear = (False,)  # as for a cache of one layer: no layer is of linear attention
 
     def __init__(self, config: ModelConfig, *, loops: int, batch: int, like: Tensor) -> None:
+        if config.variant:
+            raise RequestError(
+                f"use_cache is true, and the cache is for the released architecture only; this "
+                f"model has {config.variant_text}; leave use_cache out, or give use_cache=False"
+            )
         self.memory = ContiguousCache(CacheShape.of(config, loops=loops, batch=batch, like=like))
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -40,3 +56,13 @@ class PLTCache:
             f"this cache cannot go back to {max_length} tokens, because the later loops keep only "
             "their last window; assisted decoding is therefore not possible, use plain generate()"
         )
+
+
+def given_cache(cache: PLTCache | None, past_key_values: PLTCache | None) -> PLTCache | None:
+    """The cache that a caller gave under either of its names.
+
+    Raises `RequestError` if it was given under both.
+    """
+    if cache is not None and past_key_values is not None:
+        raise RequestError("give either cache or past_key_values, its older name, not both")
+    return past_key_values if cache is None else cache

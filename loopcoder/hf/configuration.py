@@ -1,9 +1,11 @@
 """The released `config.json` as a transformers configuration."""
 
+from typing import Any
+
 from transformers import PreTrainedConfig
 
 from loopcoder.checkpoint.config_file import parse_config
-from loopcoder.model.config import MODEL_TYPE, ModelConfig
+from loopcoder.model.config import MODEL_TYPE, VARIANT_FIELDS, ModelConfig
 
 
 class PLTCoderConfig(PreTrainedConfig):
@@ -14,7 +16,7 @@ class PLTCoderConfig(PreTrainedConfig):
     """
 
     model_type = MODEL_TYPE
-    keys_to_ignore_at_inference = ("past_key_values", "loop_hidden_states")
+    keys_to_ignore_at_inference = ("cache", "past_key_values", "loop_hidden_states")
 
     vocab_size: int = 76800
     hidden_size: int = 5120
@@ -42,6 +44,9 @@ class PLTCoderConfig(PreTrainedConfig):
     plt_hidden_scale: float | None = 0.053
     plt_normalize_per_loop: bool = True
     plt_gate_use_hidden_states: bool = True
+    plt_loop_offset: int = 1
+    plt_share_kv: bool = True
+    plt_gated_window: bool = True
 
     def __post_init__(self, **kwargs: object) -> None:
         """Give the end tokens their default and check the shape."""
@@ -49,6 +54,17 @@ class PLTCoderConfig(PreTrainedConfig):
             self.eos_token_id = [2, 75864, 75869]
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         self.rope_theta = self.shape().rope_theta  # some files nest it in `rope_parameters`
+
+    def to_dict(self) -> dict[str, Any]:
+        """As transformers', without the fields of variants that have their defaults.
+
+        So the files of the released architecture hold its fields alone.
+        """
+        values = super().to_dict()
+        for name in VARIANT_FIELDS:
+            if values.get(name) is getattr(type(self), name):  # True is not 1: a mistake shows
+                del values[name]
+        return values
 
     def shape(self) -> ModelConfig:
         """The part that decides the mathematics."""

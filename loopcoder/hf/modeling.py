@@ -10,7 +10,7 @@ from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from loopcoder.errors import RequestError
-from loopcoder.hf.cache import PLTCache
+from loopcoder.hf.cache import CACHE_NAME, PLTCache, given_cache
 from loopcoder.hf.configuration import PLTCoderConfig
 from loopcoder.kernels.attention import attention_backend
 from loopcoder.model.layers import HiddenStateGate, QueryGate
@@ -81,34 +81,48 @@ class IQuestPLTCoderForCausalLM(PreTrainedModel, GenerationMixin):
         )
         return model
 
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """As transformers', with the cache under either name; a variant computes without one.
+
+        Raises `RequestError` if `cache` and its older name `past_key_values` are both given.
+        """
+        cache = given_cache(kwargs.pop("cache", None), kwargs.pop("past_key_values", None))
+        if cache is not None:
+            kwargs[CACHE_NAME] = cache
+        if self.model.shape.variant:
+            kwargs.setdefault("use_cache", False)
+        return super().generate(*args, **kwargs)
+
     def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: PLTCache | None = None,
+        cache: PLTCache | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         num_loops: int | None = None,
         output_loop_states: bool = False,
         logits_to_keep: int | Tensor = 0,
+        past_key_values: PLTCache | None = None,
         **kwargs: Any,
     ) -> PLTOutputWithPast | tuple[Any, ...]:
         """Logits of the last loop [B, T, V], with cross-entropy against `labels` if given.
 
         `num_loops` runs another loop count than the configuration's. Padding (`attention_mask`)
-        and packed documents (`position_ids` that restart at 0): INTERFACE.md.
+        and packed documents (`position_ids` that restart at 0): INTERFACE.md. `past_key_values`
+        is the older name of `cache`; the output holds the cache under the installed
+        transformers' name.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise RequestError("give either input_ids or inputs_embeds, not both and not neither")
         E_BTD = self.model.embed(input_ids) if inputs_embeds is None else inputs_embeds
         loops = self.model.check_loops(num_loops)
-        if past_key_values is None and use_cache and not self.training:
-            past_key_values = PLTCache(
-                self.model.shape, loops=loops, batch=E_BTD.shape[0], like=E_BTD
-            )
-        states = self._run(E_BTD, attention_mask, position_ids, past_key_values, loops)
+        cache = given_cache(cache, past_key_values)
+        if cache is None and use_cache and not self.training:
+            cache = PLTCache(self.model.shape, loops=loops, batch=E_BTD.shape[0], like=E_BTD)
+        states = self._run(E_BTD, attention_mask, position_ids, cache, loops)
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits_BTV = self.lm_head(states[-1].h[:, keep])
         loss = None
@@ -116,10 +130,11 @@ class IQuestPLTCoderForCausalLM(PreTrainedModel, GenerationMixin):
             loss = self.loss_function(
                 logits=logits_BTV, labels=labels, vocab_size=self.config.vocab_size, **kwargs
             )
+        named_cache: dict[str, Any] = {CACHE_NAME: cache}
         output = PLTOutputWithPast(
             loss=loss,
             logits=logits_BTV,
-            past_key_values=past_key_values,  # type: ignore[arg-type]  # our cache, by its methods
+            **named_cache,
             loop_hidden_states=tuple(s.h for s in states) if output_loop_states else None,
         )
         return output.to_tuple() if kwargs.get("return_dict") is False else output
@@ -136,7 +151,7 @@ class IQuestPLTCoderForCausalLM(PreTrainedModel, GenerationMixin):
         layout = self._layout(E_BTD, attention_mask, position_ids, cache, past)
         if cache is None:
             backend = attention_backend(E_BTD.device, E_BTD.dtype)
-            views = SerialKV(layout, self.model.shape.window, backend)
+            views = SerialKV(layout, self.model.shape, backend)
             states: list[LoopState] = self.model.serial(E_BTD, layout, views, loops)
             return states
         if cache.memory.shape.loops != loops:

@@ -1,5 +1,6 @@
 """What a Parallel Loop Transformer is, as numbers (SPEC.md section 1)."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
@@ -10,9 +11,19 @@ MODEL_TYPE = "iquestpltcoder"
 ARCHITECTURE = "IQuestPLTCoderForCausalLM"
 
 
-@dataclass(frozen=True, kw_only=True)
+# How later loops read the loop before: the rows of SPEC.md section 7's ablation of PLT.
+VARIANT_FIELDS = ("plt_loop_offset", "plt_share_kv", "plt_gated_window")
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ModelConfig:
     """Shape and loop settings of a PLT. Field names are those of the released `config.json`.
+
+    The last three are not in it: at their defaults they are the released architecture.
+    `plt_loop_offset` 1 hands h^{r-1}_{t-1} to loop r (CLP), 0 hands h^{r-1}_t, which makes the
+    loops serial. `plt_share_kv` lets later loops' global attention read loop 1's keys and values;
+    without it each loop reads its own. `plt_gated_window` mixes in the window of own keys (G-SWA);
+    without it there are neither gates nor local attention.
 
     Raises `ConfigError`, naming the field, for a model that cannot exist.
     """
@@ -35,6 +46,9 @@ class ModelConfig:
     plt_hidden_scale: float | None = 0.053
     plt_normalize_per_loop: bool = True
     plt_gate_use_hidden_states: bool = True
+    plt_loop_offset: int = 1
+    plt_share_kv: bool = True
+    plt_gated_window: bool = True
 
     def __post_init__(self) -> None:
         """Check every field; JSON gives the window as a list, so it is made a tuple here."""
@@ -43,6 +57,30 @@ class ModelConfig:
         _check_counts(self)
         _check_heads(self)
         _check_window(self.plt_window_size)
+        _check_variant(self)
+
+    def __repr__(self) -> str:
+        """As a dataclass's, of the fields of `to_mapping`: what hashes of models are made of."""
+        values = ", ".join(f"{name}={value!r}" for name, value in self.to_mapping().items())
+        return f"{type(self).__qualname__}({values})"
+
+    @property
+    def variant(self) -> dict[str, Any]:
+        """The fields that set this model apart from the released architecture, {} for none.
+
+        One loop has no later loops, so nothing about them sets it apart.
+        """
+        return {} if self.plt_num_loops == 1 else self._varied()
+
+    @property
+    def variant_text(self) -> str:
+        """`variant` for a reader: "plt_loop_offset 0, plt_share_kv false"."""
+        return ", ".join(f"{name} {json.dumps(value)}" for name, value in self.variant.items())
+
+    @property
+    def has_gates(self) -> bool:
+        """Whether layers hold a gate: later loops do, where they have a window of their own."""
+        return self.plt_num_loops > 1 and self.plt_gated_window
 
     @property
     def window(self) -> int:
@@ -74,6 +112,25 @@ class ModelConfig:
     def with_(self, **changes: Any) -> Self:
         """A copy with some fields changed, checked again."""
         return replace(self, **changes)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """All fields by name, as `from_mapping` reads them.
+
+        Those of variants are there only where they differ, so that what is written of the released
+        architecture does not change.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in VARIANT_FIELDS:
+            del values[name]
+        return values | self._varied()
+
+    def _varied(self) -> dict[str, Any]:
+        defaults = type(self)
+        return {
+            name: getattr(self, name)
+            for name in VARIANT_FIELDS
+            if getattr(self, name) != getattr(defaults, name)
+        }
 
     @classmethod
     def field_names(cls) -> frozenset[str]:
@@ -137,3 +194,15 @@ def _check_window(window: tuple[int, ...]) -> None:
             f"plt_window_size is {list(window)}: the second number lets a query see later "
             f"tokens, and the model is causal; {expected}"
         )
+
+
+def _check_variant(config: ModelConfig) -> None:
+    offset = config.plt_loop_offset
+    if not isinstance(offset, int) or isinstance(offset, bool) or offset not in (0, 1):
+        raise ConfigError(
+            f"plt_loop_offset is {offset!r}; it must be 1, the state one token back, or 0, that of "
+            "the token itself"
+        )
+    for name in ("plt_share_kv", "plt_gated_window"):
+        if not isinstance(value := getattr(config, name), bool):
+            raise ConfigError(f"{name} is {value!r}; it must be true or false")

@@ -8,6 +8,8 @@ FLOPs count the matrix products, two for each multiply-add:
   are not counted, though a kernel that computes a full square and masks it does spend them;
 - `head`: the logits, where they are needed.
 
+Variants of the architecture (`ModelConfig.variant`) are counted as what they compute and keep.
+
 Embedding look-up, norms, RoPE, softmax, activations and the gate's mix are not counted: O(D) a
 row, where the products take O(D^2). Letters are those of `loopcoder.kernels`; sections are
 those of SPEC.md.
@@ -45,7 +47,7 @@ def parameters(config: ModelConfig) -> Parameters:
         attention=L * (_qkv_weights(config) + _output_weights(config)),
         mlp=L * 3 * D * config.intermediate_size,
         norms=(2 * L + 1) * D,
-        gates=L * _gate_parameters(config) if config.plt_num_loops > 1 else 0,
+        gates=L * _gate_parameters(config) if config.has_gates else 0,
     )
 
 
@@ -110,9 +112,11 @@ def prefill_flops(
 
     With `tail`, loop r >= 2 runs on as many of the last tokens as each layer needs
     (`tail_rows`), and loop 1 on all of them up to the last layer's keys and values, of whose
-    output no more than the tail is needed. Without, every loop runs on all tokens in all layers.
+    output no more than the tail is needed. Without, every loop runs on all tokens in all layers:
+    always where loops do not share keys, since every loop's are then read as far back as loop 1's.
     """
     R = config.plt_num_loops if loops is None else loops
+    tail = tail and config.plt_share_kv
     flops = _head(config, 1)
     for loop in range(1, R + 1):
         for layer in range(config.num_hidden_layers):
@@ -150,13 +154,14 @@ def tail_rows(config: ModelConfig, loops: int, loop: int, layer: int) -> int:
     """Last tokens that loop `loop` (1-based) must have exact before layer `layer` (0-based).
 
     `layer` = L asks for its output; before that, loop 1 needs all tokens. Each layer reaches W - 1
-    tokens back, and loop r is read by loop r + 1 shifted by one token, so the needs add up from the
-    last loop's last position.
+    tokens back (none without G-SWA), and loop r is read by loop r + 1 shifted by one token (none in
+    serial loops), so the needs add up from the last loop's last position. Loops share keys here.
     """
-    reach = config.plt_window_size[0]
+    assert config.plt_share_kv, "a loop's own keys, read in full, need all tokens"
+    reach = config.plt_window_size[0] if config.plt_gated_window else 0
     L = config.num_hidden_layers
     later = loops - loop  # loops that read this one
-    return later * (reach * L + 1) + reach * (L - layer) + 1
+    return later * (reach * L + config.plt_loop_offset) + reach * (L - layer) + 1
 
 
 def _layer(config: ModelConfig, loop: int, tokens: int, *, rows_in: int, rows_out: int) -> Flops:
@@ -168,7 +173,7 @@ def _layer(config: ModelConfig, loop: int, tokens: int, *, rows_in: int, rows_ou
     D, F = config.hidden_size, config.intermediate_size
     weights_out = _output_weights(config) + 3 * D * F
     pairs = _causal_pairs(tokens, rows_out)
-    if loop > 1:
+    if loop > 1 and config.plt_gated_window:
         weights_out += _gate_weights(config)
         pairs += _window_pairs(tokens, rows_out, config.window)
     return Flops(
@@ -193,28 +198,43 @@ def _window_pairs(tokens: int, rows: int, window: int) -> int:
     return _causal_pairs(min(tokens, window - 1), short) + (rows - short) * window
 
 
-def kv_bytes_per_token(config: ModelConfig, dtype_bytes: int = 2) -> int:
-    """Loop 1's keys and values of one token in all layers (section 2)."""
+def kv_bytes_per_token(config: ModelConfig, dtype_bytes: int = 2, loops: int | None = None) -> int:
+    """Keys and values kept of every token: loop 1's in all layers (section 2).
+
+    Where loops do not share them, each loop's.
+    """
+    R = config.plt_num_loops if loops is None else loops
+    return _one_loop_kv(config, dtype_bytes) * (1 if config.plt_share_kv else R)
+
+
+def _one_loop_kv(config: ModelConfig, dtype_bytes: int) -> int:
     values = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     return values * dtype_bytes
 
 
 def ring_bytes(config: ModelConfig, loops: int | None = None, dtype_bytes: int = 2) -> int:
-    """The later loops' windows of one sequence, however long it is: W keys and values a layer."""
+    """The later loops' windows of one sequence, however long it is: W keys and values a layer.
+
+    None where there is no window, or where a loop's own keys are kept in full anyway.
+    """
+    if not (config.plt_share_kv and config.plt_gated_window):
+        return 0
     R = config.plt_num_loops if loops is None else loops
-    return (R - 1) * config.window * kv_bytes_per_token(config, dtype_bytes)
+    return (R - 1) * config.window * _one_loop_kv(config, dtype_bytes)
 
 
 def kv_bytes(
     config: ModelConfig, context: int, loops: int | None = None, dtype_bytes: int = 2
 ) -> int:
     """All keys and values kept for one sequence of `context` tokens."""
-    return context * kv_bytes_per_token(config, dtype_bytes) + ring_bytes(
-        config, loops, dtype_bytes
-    )
+    per_token = kv_bytes_per_token(config, dtype_bytes, loops)
+    return context * per_token + ring_bytes(config, loops, dtype_bytes)
 
 
 def carried_bytes(config: ModelConfig, loops: int | None = None, dtype_bytes: int = 2) -> int:
-    """The states h^1 .. h^{R-1} that a sequence takes from one token to the next (section 2)."""
+    """The states h^1 .. h^{R-1} that a sequence takes from one token to the next (section 2).
+
+    None in serial loops, which read the token's own.
+    """
     R = config.plt_num_loops if loops is None else loops
-    return (R - 1) * config.hidden_size * dtype_bytes
+    return (R - 1) * config.plt_loop_offset * config.hidden_size * dtype_bytes

@@ -93,7 +93,7 @@ class QueryGate(nn.Module):
 
 
 class Attention(nn.Module):
-    """Grouped-query attention; later loops mix a global and a local branch (G-SWA)."""
+    """Grouped-query attention; later loops mix in a local branch (G-SWA), if gated."""
 
     def __init__(self, config: ModelConfig, index: int) -> None:
         super().__init__()
@@ -105,9 +105,8 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(D, G * K, bias=False)
         self.o_proj = nn.Linear(H * K, D, bias=False)
         self.qkv: FusedLinears | None = None  # stands for the first three in a prepared model
-        if config.plt_num_loops > 1:
-            gate = HiddenStateGate if config.plt_gate_use_hidden_states else QueryGate
-            self.plt_gate = gate(config)
+        gate = HiddenStateGate if config.plt_gate_use_hidden_states else QueryGate
+        self.plt_gate = gate(config) if config.has_gates else None
 
     def write(self, n_ND: Tensor, rows: Rows, kv: KVView) -> Tensor:
         """Keys and values of the rows after `input_layernorm`; returns their queries, [N, H, K]."""
@@ -119,7 +118,7 @@ class Attention(nn.Module):
     def forward(self, q_NHK: Tensor, residual_ND: Tensor, rows: Rows, kv: KVView) -> Tensor:
         """Queries, and the rows before `input_layernorm` for the gate: [N, D]."""
         y_NHK = kv.attend_global(self.index, q_NHK)
-        if rows.later < q_NHK.shape[0]:
+        if self.plt_gate is not None and rows.later < q_NHK.shape[0]:
             y_NHK = self._mix_local(y_NHK, q_NHK, residual_ND, rows.later, kv)
         projected: Tensor = self.o_proj(y_NHK.flatten(1))
         return projected
@@ -133,6 +132,7 @@ class Attention(nn.Module):
         self, y_NHK: Tensor, q_NHK: Tensor, residual_ND: Tensor, later: int, kv: KVView
     ) -> Tensor:
         """y = g y_global + (1 - g) y_local for the rows of later loops."""
+        assert self.plt_gate is not None
         y_local_MHK = kv.attend_local(self.index, q_NHK[later:])
         g_MH1 = self.plt_gate(residual_ND[later:], q_NHK[later:]).unsqueeze(-1)
         y_MHK = g_MH1 * y_NHK[later:] + (1 - g_MH1) * y_local_MHK

@@ -7,6 +7,9 @@ What differs from a standard decoder (SPEC.md section 1):
 2. Later loops attend to loop 1's keys and values, mixed by a gate with a window of their own.
 3. The final norm closes every loop; h^r is the state after it.
 
+1 and 2 can be turned off, to measure what each is worth (`ModelConfig.variant`; `serial` only):
+`handed_to_next` then shifts nothing, every loop keeps keys of its own, layers have no gate.
+
 The model maps rows, (token, loop) pairs, to rows. Which rows run together is a schedule:
 `serial` here runs loop after loop, `parallel` all loops of one token. Names are the paper's;
 shape suffixes are listed in `loopcoder.kernels`; `state_dict` names are the released checkpoint's.
@@ -112,6 +115,11 @@ class PLTModel(nn.Module):
         """What the next loop reads of this one: h, or u without per-loop norm."""
         return state.h if self.shape.plt_normalize_per_loop else state.u
 
+    def handed_to_next(self, state: LoopState, layout: Layout, carried_BD: Tensor | None) -> Tensor:
+        """What the next loop reads at each token: h_{t-1}, or h_t where loops are serial."""
+        h_BTD = self.handed_on(state)
+        return shift(h_BTD, layout, carried_BD) if self.shape.plt_loop_offset else h_BTD
+
     def serial(
         self,
         E_BTD: Tensor,
@@ -131,7 +139,7 @@ class PLTModel(nn.Module):
         for loop in range(loops):
             if loop:
                 carried_BD = None if carried_RBD is None else carried_RBD[loop - 1]
-                x_BTD = self.mix(E_BTD, shift(self.handed_on(states[-1]), layout, carried_BD))
+                x_BTD = self.mix(E_BTD, self.handed_to_next(states[-1], layout, carried_BD))
             rows = self.rows(position_N, E_BTD.dtype, later=0 if loop else B * T)
             state = self.run_layers(x_BTD.reshape(B * T, D), rows, views.loop(loop))
             states.append(LoopState(u=state.u.view(B, T, D), h=state.h.view(B, T, D)))
@@ -163,8 +171,10 @@ class PLTModel(nn.Module):
         """Take `memory` T tokens further, in whichever schedule is the fast one.
 
         With `together` false a single token's loops run one after another too, as the vendor's
-        runner does: the yardstick. States of the result are [B, T, D].
+        runner does: the yardstick. States of the result are [B, T, D]. A memory is that of the
+        released architecture.
         """
+        assert not self.shape.variant, "a memory holds one loop's keys in full, and shifted states"
         T = E_BTD.shape[1]
         chunk: Chunk = memory.open(T, layout.document_BT)
         carried_RBD = memory.carried_RBD
@@ -203,7 +213,7 @@ class PLTModel(nn.Module):
         else:
             layout = ragged_layout(B, T, attention_mask=attention_mask, position_ids=position_ids)
         E_BTD = self.embed(token_BT)
-        views = SerialKV(layout, self.shape.window, attention_backend(E_BTD.device, E_BTD.dtype))
+        views = SerialKV(layout, self.shape, attention_backend(E_BTD.device, E_BTD.dtype))
         return self.serial(E_BTD, layout, views, self.check_loops(num_loops))
 
 

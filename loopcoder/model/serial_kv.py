@@ -5,6 +5,7 @@ from torch import Tensor
 from loopcoder.kernels.attention import AttentionBackend
 from loopcoder.kernels.masks import causal_mask
 from loopcoder.kernels.window import window_attention
+from loopcoder.model.config import ModelConfig
 from loopcoder.model.layout import Layout
 
 KeysValues = tuple[Tensor, Tensor]
@@ -13,10 +14,11 @@ KeysValues = tuple[Tensor, Tensor]
 class SerialKV:
     """Loop 1's keys and values of every layer, kept for the later loops of one forward pass."""
 
-    def __init__(self, layout: Layout, window: int, backend: AttentionBackend) -> None:
+    def __init__(self, layout: Layout, config: ModelConfig, backend: AttentionBackend) -> None:
         self.batch, self.tokens = layout.position_BT.shape
         self.document_BT = layout.document_BT
-        self.window = window
+        self.window = config.window
+        self.share = config.plt_share_kv
         self.backend = backend
         self.first_loop: dict[int, KeysValues] = {}
         self.causal_BTT = (
@@ -25,7 +27,8 @@ class SerialKV:
 
     def loop(self, loop: int) -> "SerialLoopKV":
         """The view for the rows of one loop (0-based)."""
-        return SerialLoopKV(self, loop)
+        own = self.first_loop if loop == 0 else {}
+        return SerialLoopKV(self, own, self.first_loop if self.share else own)
 
     def per_sequence(self, x_NHK: Tensor) -> Tensor:
         """[N, H, K] rows as [B, T, H, K]."""
@@ -34,22 +37,26 @@ class SerialKV:
 
 
 class SerialLoopKV:
-    """A `KVView` whose rows are all tokens of one loop."""
+    """A `KVView` whose rows are all tokens of one loop.
 
-    def __init__(self, shared: SerialKV, loop: int) -> None:
-        self.shared = shared
-        # Loop 1 fills what all loops read; a later loop's own keys live for one layer only.
-        self.own = shared.first_loop if loop == 0 else {}
+    By layer, `own` are the keys and values that the loop writes, and `read` those that its global
+    attention reads: loop 1's, or its own where loops do not share.
+    """
+
+    def __init__(
+        self, shared: SerialKV, own: dict[int, KeysValues], read: dict[int, KeysValues]
+    ) -> None:
+        self.shared, self.own, self.read = shared, own, read
 
     def write(self, layer: int, k_NGK: Tensor, v_NGK: Tensor) -> None:
         """See `KVView.write`."""
         if self.own is not self.shared.first_loop:
-            self.own.clear()
+            self.own.clear()  # a later loop's own live for one layer only
         self.own[layer] = (self.shared.per_sequence(k_NGK), self.shared.per_sequence(v_NGK))
 
     def attend_global(self, layer: int, q_NHK: Tensor) -> Tensor:
         """See `KVView.attend_global`."""
-        k_BTGK, v_BTGK = self.shared.first_loop[layer]
+        k_BTGK, v_BTGK = self.read[layer]
         y_BTHK = self.shared.backend.attend(
             self.shared.per_sequence(q_NHK),
             k_BTGK,

@@ -10,7 +10,7 @@ Shape = tuple[int, ...]
 def tensor_shapes(config: ModelConfig) -> dict[str, Shape]:
     """Every tensor the checkpoint of `config` holds, by its released name, in model order.
 
-    A tied head is the embedding and has no tensor of its own. One loop has no gates.
+    A tied head is the embedding and has no tensor of its own. Gates: `ModelConfig.has_gates`.
     """
     embedding = (config.vocab_size, config.hidden_size)
     shapes: dict[str, Shape] = {"model.embed_tokens.weight": embedding}
@@ -32,7 +32,7 @@ def _layer_shapes(config: ModelConfig) -> Iterator[tuple[str, Shape]]:
     yield "self_attn.k_proj.weight", (GK, D)
     yield "self_attn.v_proj.weight", (GK, D)
     yield "self_attn.o_proj.weight", (D, HK)
-    if config.plt_num_loops > 1:
+    if config.has_gates:
         yield from _gate_shapes(config)
     yield "post_attention_layernorm.weight", (D,)
     yield "mlp.gate_proj.weight", (F, D)

@@ -24,9 +24,10 @@ Direction = Literal["to_previous", "from_previous"]
 class LayerAttention:
     """What one loop asks of one layer: B samples of T tokens, each one unpadded document.
 
-    Queries and keys are those after RoPE. `k_global_BTGK` are loop 1's keys, `k_local_BTGK` the
-    loop's own, of which a query sees the last `window`, itself included. `gate_BTH` is the weight
-    on the global branch. Loop 1 has no local branch: both are None.
+    Queries and keys are those after RoPE. `k_global_BTGK` are loop 1's keys (the loop's own, in a
+    model whose loops do not share them), `k_local_BTGK` the loop's own, of which a query sees the
+    last `window`, itself included. `gate_BTH` is the weight on the global branch. Loop 1 has no
+    local branch, nor has a model without G-SWA: both are None.
 
     A gate of exactly 0 was rounded, as a sigmoid is positive: it counts as the smallest normal
     number, so that KL against its map is finite. A gate of exactly 1 is taken as it is.
@@ -61,8 +62,8 @@ class LayerAttention:
 class Maps:
     """Attention of T queries over all S keys: [B, H, T, S], rows sum to 1.
 
-    `mixed_BHTS` is g A_global + (1 - g) A_local; in loop 1 it is `global_BHTS` itself, and
-    `local_BHTS` is None.
+    `mixed_BHTS` is g A_global + (1 - g) A_local; without a local branch it is `global_BHTS`
+    itself, and `local_BHTS` is None.
     """
 
     global_BHTS: Tensor

@@ -58,6 +58,8 @@ def observe(model: PLT, token_BT: Tensor, loops: int, options: ProbeOptions) -> 
     with Taps(model, on=on) as taps:
         model.model(token_BT, num_loops=loops + gap)
     by_loop = _of_states(taps, loops, options.conventions, gap)
+    if model.config.plt_loop_offset == 0:
+        by_loop.pop("offset_cost", None)  # no loop reads one token back, so it costs nothing
     nats_RB, of_output = _of_outputs(model, taps, token_BT, loops, options.conventions)
     return Observed(
         nats_RB=nats_RB,
@@ -125,7 +127,7 @@ def _gates(taps: Taps, loops: int, first: int) -> dict[Place, Array]:
     return {
         ("gate", loop, layer): _array(g_BTH[:, first:].mean(1, dtype=torch.float64))
         for loop in range(2, loops + 1)
-        for layer, g_BTH in enumerate(taps.gate[loop])
+        for layer, g_BTH in enumerate(taps.gate.get(loop, ()))
     }
 
 

@@ -8,6 +8,7 @@ import torch
 
 from loopcoder.errors import GenerationError, RequestError
 from loopcoder.model import cost
+from loopcoder.model.config import ModelConfig
 from loopcoder.model.plt import PLT
 from loopcoder.probes.observe import Array, Observed, Place, ProbeOptions, observe
 from loopcoder.probes.samples import Sample
@@ -186,32 +187,51 @@ def _costs(source: Source, model: PLT, length: int, most: int) -> Iterator[CostR
 def _notes(
     source: Source, model: PLT, loops: int, length: int, options: ProbeOptions
 ) -> Iterator[NoteRow]:
-    def note(text: str, measure: str | None = None) -> NoteRow:
-        return NoteRow(source=source, measure=measure, text=text)
+    config = model.config
+    for measure, text in _absent(config, loops, options):
+        yield NoteRow(source=source, measure=measure, text=text)
+    for text in _said_of_all(config, loops, length):
+        yield NoteRow(source=source, text=text)
 
-    own = model.config.plt_num_loops
+
+def _absent(config: ModelConfig, loops: int, options: ProbeOptions) -> Iterator[tuple[str, str]]:
+    """Why a measure has no rows."""
     if loops == 1:
         for name, measure in MEASURES.items():
             if measure.first_loop > 1:
-                yield note("it compares loops, and one loop was run", name)
-    if own == 1:
-        yield note(
-            "a model of one loop has no gates, so no second loop can be run", "fixed_point_gap"
-        )
+                yield name, "it compares loops, and one loop was run"
+    if config.plt_num_loops == 1:
+        yield "fixed_point_gap", "a model of one loop has no gates, so no second loop can be run"
     elif not options.fixed_point:
-        yield note("not asked for", "fixed_point_gap")
+        yield "fixed_point_gap", "not asked for"
     if not options.attention:
         for name in _ATTENTION:
             if MEASURES[name].first_loop <= loops:
-                yield note("not asked for", name)
-    elif model.config.num_attention_heads == 1:
-        yield note("it compares heads, and the model has one", "head_cosine")
+                yield name, "not asked for"
+    elif config.num_attention_heads == 1:
+        yield "head_cosine", "it compares heads, and the model has one"
+    if loops > 1:
+        yield from _absent_of_variant(config, options)
+
+
+def _absent_of_variant(config: ModelConfig, options: ProbeOptions) -> Iterator[tuple[str, str]]:
+    if config.plt_loop_offset == 0:
+        yield "offset_cost", "each loop reads the token's own state, so no offset is paid for"
+    if not config.plt_gated_window:
+        yield "gate", "the later loops have no window, so nothing is mixed"
+        if options.attention:
+            yield "attention_entropy_local", "the later loops have no window"
+
+
+def _said_of_all(config: ModelConfig, loops: int, length: int) -> Iterator[str]:
+    """What to know of all rows."""
+    own = config.plt_num_loops
+    if config.variant:
+        yield f"the model is a variant of the released architecture: {config.variant_text}"
     if loops > own:
-        yield note(
-            f"the model was trained with {own} loops; what the loops after do was not trained"
-        )
-    if length <= model.config.window and loops > 1:
-        yield note(
-            f"samples of {length} tokens lie within the window of {model.config.window} keys: "
+        yield f"the model was trained with {own} loops; what the loops after do was not trained"
+    if length <= config.window and loops > 1 and config.plt_gated_window:
+        yield (
+            f"samples of {length} tokens lie within the window of {config.window} keys: "
             "global and local attention see the same positions"
         )

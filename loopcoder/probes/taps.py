@@ -50,7 +50,7 @@ class Taps:
 
     - `embedding`: E [B, T, D], which is also `u[0]` and `h[0]`;
     - `residual`: what enters a layer, [B, T, D];
-    - `gate`: the weight on the global branch, [B, T, H], in loops 2 and up;
+    - `gate`: the weight on the global branch, [B, T, H], in loops 2 and up, if the model has one;
     - `attention`: a layer's queries, keys and gates as a `LayerAttention`;
     - `u`, `h`: the last layer's output before and after the final norm (SPEC.md section 5).
 
@@ -104,7 +104,7 @@ class Taps:
         for layer in layers:
             self._handles.append(layer.register_forward_pre_hook(self._enters))
             attention = layer.self_attn
-            if self._wanted("gate", "attention") and hasattr(attention, "plt_gate"):
+            if self._wanted("gate", "attention") and attention.plt_gate is not None:
                 hook = self._gate_hook(attention.index)
                 self._handles.append(attention.plt_gate.register_forward_hook(hook))
             if self._wanted("attention"):
@@ -164,12 +164,12 @@ class Taps:
                 "attention is tapped of whole samples; run samples of one length, without padding "
                 "and one document a row"
             )
-        later = self.loops > 1
+        mixed = self.loops > 1 and module.plt_gate is not None
         seen = LayerAttention(
             q_BTHK=kv.shared.per_sequence(q_NHK),
-            k_global_BTGK=kv.shared.first_loop[module.index][0],
-            k_local_BTGK=kv.own[module.index][0] if later else None,
-            gate_BTH=self._gate if later else None,
+            k_global_BTGK=kv.read[module.index][0],
+            k_local_BTGK=kv.own[module.index][0] if mixed else None,
+            gate_BTH=self._gate if mixed else None,
             window=kv.shared.window,
         )
         self._call("attention", seen, Site("attention", self.loops, module.index))

@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from loopcoder.train.loops import of_loops
 from loopcoder.train.progress import Display, Status
 from loopcoder.train.records import MetricsFile
 
@@ -71,7 +72,7 @@ class Recorder(TrainerCallback):
             "grad_norm": logs["grad_norm"],
             "tokens_per_s": rate,
         }
-        self._append("train", state, numbers)
+        self._append("train", state, {**numbers, **of_loops(logs)})
         done = state.global_step - self.first_step
         spent = time.perf_counter() - self.started
         left = (state.max_steps - state.global_step) * spent / max(done, 1)

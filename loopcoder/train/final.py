@@ -1,6 +1,6 @@
 """The end of a run: its model as a checkpoint directory, and its summary."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,19 @@ def write_model(model: nn.Module, plan: Plan, directory: Path, dtype: torch.dtyp
 
 
 def summary(
-    plan: Plan, out: Path, *, step: int, seconds: float, parameters: int, heldout: HeldoutScore
+    plan: Plan,
+    out: Path,
+    *,
+    step: int,
+    seconds: float,
+    parameters: int,
+    heldout: HeldoutScore,
+    by_loops: Mapping[int, HeldoutScore],
 ) -> dict[str, Any]:
-    """The numbers of a finished run and all they depend on."""
+    """The numbers of a finished run and all they depend on.
+
+    `by_loops` are the scores at each loop count of a run that trained several.
+    """
     rows = [row for row in read_metrics(out / METRICS_FILE) if row["kind"] == "train"]
     tokens = step * plan.recipe.run.batch_tokens
     return {
@@ -45,11 +55,19 @@ def summary(
         "wall_s": round(seconds, 3),
         "parameters": parameters,
         "loss": rows[-1]["loss"] if rows else None,
-        "heldout": {**asdict(heldout), "loss": heldout.loss},
+        "heldout": heldout.record(),
         "bits_per_byte": heldout.bits_per_byte,
+        **({"heldout_by_loops": _by_loops(by_loops)} if by_loops else {}),
         "device": device_name(plan.device),
         "machine": machine(),
         "threads": torch.get_num_threads(),
         "versions": versions(),
         "final": str(out / "final"),
+    }
+
+
+def _by_loops(scores: Mapping[int, HeldoutScore]) -> dict[str, dict[str, float]]:
+    return {
+        str(loops): {**score.record(), "bits_per_byte": score.bits_per_byte}
+        for loops, score in scores.items()
     }

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -33,6 +33,10 @@ class HeldoutScore:
         """Nats per token, comparable with the training loss."""
         return self.nats / self.tokens
 
+    def record(self) -> dict[str, float]:
+        """As `run.json` has it."""
+        return {**asdict(self), "loss": self.loss}
+
 
 class Heldout:
     """Windows of the held-out split, cut as in training; a last part of a window is left out.
@@ -44,7 +48,7 @@ class Heldout:
         self.shards = shards
         self.length = min(length, len(shards))
         self.windows = len(shards) // self.length if self.length >= 2 else 0
-        self.collate = Collator(shards.bos_id)
+        self.collate = Collator(shards.bos_id, shards.answers)
         if not self.windows:
             raise DataError(
                 f"{shards.folder}: the heldout split has {len(shards)} tokens, so nothing can be "
@@ -68,18 +72,26 @@ class Heldout:
 
 @torch.no_grad()
 def score(
-    model: nn.Module, heldout: Heldout, *, batch: int, device: torch.device, limit: int | None
+    model: nn.Module,
+    heldout: Heldout,
+    *,
+    batch: int,
+    device: torch.device,
+    limit: int | None,
+    num_loops: int | None = None,
 ) -> HeldoutScore:
     """Score `limit` windows (None: all) with a model that maps ids to `.logits` [B, T, V].
 
-    Raises `DataError` if the predicted tokens stand for no text at all.
+    `num_loops` is passed on to a model that can run several counts. Raises `DataError` if the
+    predicted tokens stand for no text at all.
     """
+    loops = {} if num_loops is None else {"num_loops": num_loops}
     nats = torch.zeros((), device=device, dtype=torch.float64)
     tokens = nbytes = windows = 0
     was_training = model.training
     model.eval()
     for inputs in heldout.batches(batch, limit):
-        nats += _nats(model, {name: x.to(device) for name, x in inputs.items()})
+        nats += _nats(model, {name: x.to(device) for name, x in inputs.items()}, loops)
         predicted, text = heldout.labels_and_bytes(inputs)
         tokens, nbytes, windows = tokens + predicted, nbytes + text, windows + len(inputs["labels"])
     model.train(was_training)
@@ -90,9 +102,12 @@ def score(
     return HeldoutScore(nats=float(nats), tokens=tokens, bytes=nbytes, windows=windows)
 
 
-def _nats(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+def _nats(model: nn.Module, inputs: dict[str, Tensor], loops: dict[str, int]) -> Tensor:
     logits_BTV = model(
-        input_ids=inputs["input_ids"], position_ids=inputs["position_ids"], use_cache=False
+        input_ids=inputs["input_ids"],
+        position_ids=inputs["position_ids"],
+        use_cache=False,
+        **loops,
     ).logits
     return cross_entropy(
         logits_BTV[:, :-1].flatten(0, 1).float(),

@@ -15,8 +15,9 @@ from loopcoder.train.recipe import Init
 def set_initial_weights(model: nn.Module, init: Init, layers: int) -> None:
     """Draw every parameter anew; each depends on `init.seed` and its own name alone.
 
-    So two models that differ in their loop count start from the same weights, the gates aside:
-    those start at g = 0.5 with weight and bias 0 and `gate_norm` 1 (SPEC.md section 4).
+    So models that differ in their loop count, or in how they loop, start from the same weights. The
+    gates, which some have not, start at g = 0.5: weight and bias 0, `gate_norm` 1 (SPEC.md section
+    4).
     """
     for name, parameter in model.named_parameters():
         if name.endswith(("plt_gate.weight", "plt_gate.bias")):

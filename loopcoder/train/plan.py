@@ -11,7 +11,7 @@ from loopcoder.errors import ConfigError, DataError
 from loopcoder.model.config import ModelConfig
 from loopcoder.train.data.shards import TokenShards
 from loopcoder.train.heldout import Heldout
-from loopcoder.train.recipe import StartFrom, TrainRecipe
+from loopcoder.train.recipe import StartFrom, TrainRecipe, shape_record
 from loopcoder.train.records import SCHEMA
 from loopcoder.train.windows import TrainWindows
 
@@ -34,11 +34,10 @@ class Plan:
 
     def record(self) -> dict[str, Any]:
         """What decides the run's results, as JSON values."""
-        shape = asdict(self.shape) | {"plt_window_size": list(self.shape.plt_window_size)}
         return {
             "schema": SCHEMA,
             "recipe": self.recipe.record(),
-            "shape": shape,
+            "shape": shape_record(self.shape),
             "manifest_hash": self.shards.manifest_hash,
         }
 
@@ -51,6 +50,9 @@ def make_plan(recipe: TrainRecipe, data: Path | None = None) -> Plan:
     folder = _data_folder(recipe, data)
     train, heldout = TokenShards(folder, "train"), TokenShards(folder, "heldout")
     shape, start_from = _model(recipe)
+    problem = recipe.loops.problem(shape.plt_num_loops)  # a checkpoint's count is known only now
+    if problem is not None:
+        raise ConfigError(problem)
     _check_vocabulary(shape, train, exact=start_from is None)
     length = recipe.data.sequence_length
     if length > shape.max_position_embeddings:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -71,6 +70,27 @@ class Optim(Section):
     clip: float = Field(default=1.0, gt=0)
 
 
+class Loops(Section):
+    """How the loops are trained, where it is not as released: R loops, loss on the last.
+
+    Each step runs a loop count drawn from `sample` (empty: the model's own); `loss` "every" is
+    the mean over loops of the cross-entropy of lm_head(h^r) against the same labels.
+    """
+
+    sample: tuple[Count, ...] = ()
+    loss: Literal["last", "every"] = "last"
+
+    def problem(self, own: int) -> str | None:
+        """What is wrong with `sample` for a model of `own` loops; None if nothing."""
+        sample = self.sample
+        if not sample or (max(sample) == own and len(set(sample)) == len(sample)):
+            return None
+        return (
+            f"loops.sample is {list(sample)}, and the model has {own} loops; give different counts "
+            f"up to {own}, and {own} among them"
+        )
+
+
 class Run(Section):
     """How long, how large, on what, and what is written when (intervals in steps).
 
@@ -131,6 +151,7 @@ class TrainRecipe(Section):
     init: Init = Init()
     data: Data
     optim: Optim = Optim()
+    loops: Loops = Loops()
     run: Run
 
     @model_validator(mode="after")
@@ -148,6 +169,10 @@ class TrainRecipe(Section):
                 f"run.micro_batch is {run.micro_batch}; it must divide the {self.batch_windows} "
                 "sequences of a step (run.batch_tokens / data.sequence_length)"
             )
+        if isinstance(self.model, ModelConfig):
+            problem = self.loops.problem(self.model.plt_num_loops)
+            if problem is not None:
+                raise ValueError(problem)
         return self
 
     @property
@@ -174,12 +199,17 @@ class TrainRecipe(Section):
 
     def record(self) -> dict[str, Any]:
         """Everything the recipe says, as JSON values."""
-        values = self.model_dump(mode="json", exclude={"model"})
+        # Without `loops` at its default: runs that began before it was there go on.
+        unsaid = {"loops"} if self.loops == Loops() else set()
+        values = self.model_dump(mode="json", exclude={"model", *unsaid})
         model = self.model
-        shape = asdict(model) if isinstance(model, ModelConfig) else model.model_dump()
-        if "plt_window_size" in shape:
-            shape["plt_window_size"] = list(shape["plt_window_size"])
+        shape = shape_record(model) if isinstance(model, ModelConfig) else model.model_dump()
         return {"name": self.name, "model": shape, **values}
+
+
+def shape_record(shape: ModelConfig) -> dict[str, Any]:
+    """The fields of a shape as JSON values."""
+    return shape.to_mapping() | {"plt_window_size": list(shape.plt_window_size)}
 
 
 def load_recipe(name: str | Path, assignments: Iterable[str] = ()) -> TrainRecipe:

@@ -1,7 +1,7 @@
 """One training run, from a recipe to a checkpoint directory and its records."""
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +17,7 @@ from loopcoder.hf.configuration import PLTCoderConfig
 from loopcoder.hf.modeling import IQuestPLTCoderForCausalLM
 from loopcoder.train.callbacks import Recorder, StopOnSignal
 from loopcoder.train.checkpoints import step_of
+from loopcoder.train.cost import training_cost
 from loopcoder.train.directory import open_directory
 from loopcoder.train.final import summary, write_model
 from loopcoder.train.initial import load_weights, set_initial_weights
@@ -69,7 +70,7 @@ def train(
 def build_model(plan: Plan) -> IQuestPLTCoderForCausalLM:
     """The model in float32 with the weights that step 1 starts from."""
     config = PLTCoderConfig(
-        **asdict(plan.shape), bos_token_id=plan.shards.bos_id, eos_token_id=plan.shards.eos_id
+        **plan.shape.to_mapping(), bos_token_id=plan.shards.bos_id, eos_token_id=plan.shards.eos_id
     )
     model = IQuestPLTCoderForCausalLM(config)
     if plan.start_from is None:
@@ -91,7 +92,7 @@ def build_trainer(plan: Plan, out: Path, recorder: Recorder, *, step: int = 0) -
         model=build_model(plan),
         args=training_arguments(plan.recipe, out, plan.device),
         train_dataset=plan.windows,
-        data_collator=Collator(plan.shards.bos_id),
+        data_collator=Collator(plan.shards.bos_id, plan.shards.answers),
     )
     trainer.remove_callback(PrinterCallback)  # it prints to standard output
     if plan.recipe.run.tensorboard:
@@ -118,11 +119,17 @@ def _check_installed(recipe: TrainRecipe) -> None:
 
 
 def _opening(plan: Plan, out: Path, start: Path | None) -> str:
+    cost = training_cost(plan.recipe, plan.shape)
     begin = "from the beginning" if start is None else f"from {start}"
     return (
         f"{plan.recipe.name}: {plan.recipe.steps} steps of {plan.recipe.run.batch_tokens} tokens "
-        f"on {plan.device}, {plan.shape.plt_num_loops} loops, {begin}, to {out}"
+        f"({cost.flops:.1e} FLOPs) on {plan.device}, {_loops(plan)}, {begin}, to {out}"
     )
+
+
+def _loops(plan: Plan) -> str:
+    sample, own = plan.recipe.loops.sample, plan.shape.plt_num_loops
+    return f"{' or '.join(map(str, sample))} loops a step" if sample else f"{own} loops"
 
 
 def _listening(stop: StopOnSignal) -> AbstractContextManager[None]:
@@ -132,7 +139,12 @@ def _listening(stop: StopOnSignal) -> AbstractContextManager[None]:
 
 def _finish(trainer: PLTTrainer, plan: Plan, out: Path, shown: Display) -> dict[str, Any]:
     shown.note("scoring the held-out split")
-    heldout = trainer.score_heldout(plan.recipe.run.final_eval_windows)
+    limit, own = plan.recipe.run.final_eval_windows, plan.shape.plt_num_loops
+    heldout = trainer.score_heldout(limit)
+    by_loops = {
+        loops: heldout if loops == own else trainer.score_heldout(limit, loops)
+        for loops in sorted(plan.recipe.loops.sample)
+    }
     dtype = getattr(torch, plan.recipe.run.final_dtype)
     write_model(trainer.network, plan, out / "final", dtype)
     result = summary(
@@ -142,7 +154,10 @@ def _finish(trainer: PLTTrainer, plan: Plan, out: Path, shown: Display) -> dict[
         seconds=trainer.recorder.seconds,
         parameters=sum(parameter.numel() for parameter in trainer.network.parameters()),
         heldout=heldout,
+        by_loops=by_loops,
     )
     write_json(out / SUMMARY_FILE, result)
+    for loops, found in by_loops.items():
+        shown.note(f"R = {loops}: {found.bits_per_byte:.4f} bits per byte held out")
     shown.note(f"done: {heldout.bits_per_byte:.4f} bits per byte held out; {out / 'final'}")
     return result

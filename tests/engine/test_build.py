@@ -1,10 +1,12 @@
 """How much memory an engine gets."""
 
+from typing import Any
+
 import pytest
 
 from loopcoder.engine import build
 from loopcoder.engine.build import EngineSettings, build_engine
-from loopcoder.errors import RequestError
+from loopcoder.errors import ConfigError, RequestError
 from tests.engine.helpers import small_plt
 
 PAGE = 2 * 2 * 2 * 8 * 16 * 8  # layers, keys and values, groups, tokens, width, float64
@@ -56,3 +58,11 @@ def test_settings_reach_the_engine() -> None:
 def test_numbers_out_of_range_are_named(name: str, value: object) -> None:
     with pytest.raises(RequestError, match=f"{name} is {value!r}"):
         EngineSettings(**{name: value})
+
+
+def test_variants_are_refused_where_there_are_later_loops() -> None:
+    """One loop is the same model in any variant."""
+    serial: dict[str, Any] = {"plt_loop_offset": 0, "plt_gated_window": False}
+    build_engine(small_plt(plt_num_loops=1, **serial), EngineSettings(), max_model_len=9, loops=1)
+    with pytest.raises(ConfigError, match="plt_loop_offset 0, plt_gated_window false"):
+        build_engine(small_plt(**serial), EngineSettings(), max_model_len=9, loops=1)

@@ -15,6 +15,7 @@ import loopcoder.hf
 from loopcoder.checkpoint.load import load_model
 from loopcoder.errors import CheckpointError, ConfigError, LoopCoderError, RequestError
 from loopcoder.hf import IQuestPLTCoderForCausalLM, PLTCoderConfig
+from loopcoder.hf.cache import CACHE_NAME
 from loopcoder.model.plt import PLT
 from tests.small import byte_tokenizer, small_config, small_model
 
@@ -113,8 +114,8 @@ def test_chunked_use_of_the_cache() -> None:
     whole = model(tokens).logits
     cache, parts = None, []
     for piece in tokens.split([6, 1, 1, 9, 3], dim=1):
-        out = model(piece, past_key_values=cache, use_cache=True)
-        cache = out.past_key_values
+        out = model(piece, cache=cache, use_cache=True)
+        cache = out[CACHE_NAME]
         parts.append(out.logits)
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=0, atol=1e-10)
 
@@ -128,19 +129,39 @@ def test_a_packed_row_can_begin_a_new_document_while_decoding() -> None:
         out = model(
             tokens[:, at : at + 1],
             position_ids=positions[:, at : at + 1],
-            past_key_values=cache,
+            cache=cache,
             use_cache=True,
         )
-        cache = out.past_key_values
+        cache = out[CACHE_NAME]
         parts.append(out.logits)
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=0, atol=1e-10)
 
 
 def test_a_sequence_keeps_its_loop_count() -> None:
     model, tokens = small_model(), _tokens(4)[0][None]
-    cache = model(tokens, use_cache=True).past_key_values
+    cache = model(tokens, use_cache=True)[CACHE_NAME]
     with pytest.raises(RequestError, match="keeps its loop count"):
-        model(tokens[:, :1], past_key_values=cache, num_loops=3)
+        model(tokens[:, :1], cache=cache, num_loops=3)
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_both_names_of_the_cache(name: str) -> None:
+    """transformers 5.24 renamed it; either is taken, whichever is installed."""
+    model, tokens = small_model().double(), _tokens(9)[0][None]
+    options = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": None}
+    cache = model(tokens[:, :5], use_cache=True)[CACHE_NAME]
+    step = model(tokens[:, 5:7], **{name: cache})
+    torch.testing.assert_close(step.logits, model(tokens[:, :7]).logits[:, 5:], rtol=0, atol=1e-10)
+    text = model.generate(tokens, **{name: step[CACHE_NAME]}, **options)
+    assert text.tolist() == model.generate(tokens, use_cache=False, **options).tolist()
+
+
+def test_a_cache_under_both_names_is_refused() -> None:
+    model, tokens = small_model(), _tokens(4)[0][None]
+    cache = model(tokens, use_cache=True)[CACHE_NAME]
+    for run in (model, model.generate):
+        with pytest.raises(RequestError, match="not both"):
+            run(tokens, cache=cache, past_key_values=cache)
 
 
 def test_mask_with_a_hole_is_refused() -> None:

@@ -2,6 +2,8 @@
 
 import math
 from dataclasses import dataclass
+from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,23 @@ from loopcoder.model.shapes import tensor_shapes
 
 NUM_CASES = 56
 MAX_LENGTH = 24
+
+# All architectures beside the released one (SPEC.md section 7, the ablation).
+VARIANTS: list[dict[str, Any]] = [
+    {"plt_loop_offset": offset, "plt_share_kv": share, "plt_gated_window": gated}
+    for offset, share, gated in product((0, 1), (False, True), (False, True))
+    if (offset, share, gated) != (1, True, True)
+]
+
+
+def variant_name(variant: dict[str, Any]) -> str:
+    """A readable test id: "CLP-own_kv-G_SWA"."""
+    return "-".join((
+        "CLP" if variant["plt_loop_offset"] else "serial",
+        "shared_kv" if variant["plt_share_kv"] else "own_kv",
+        "G_SWA" if variant["plt_gated_window"] else "no_window",
+    ))  # fmt: skip
+
 
 Array = NDArray[np.float64]
 Weights = dict[str, Array]

@@ -33,6 +33,9 @@ class Config(Protocol):
     plt_hidden_scale: Any
     plt_normalize_per_loop: Any
     plt_gate_use_hidden_states: Any
+    plt_loop_offset: Any
+    plt_share_kv: Any
+    plt_gated_window: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,7 @@ class Conventions:
     gate_on_global: bool = True
     gate_reads_residual: bool = True  # False: it reads input_layernorm(residual)
     query_gate_after_rope: bool = True
-    shift: int = 1  # loop r reads h^{r-1} this many tokens back
+    further_back: int = 0  # tokens before the one that plt_loop_offset names
     later_rope_offset: int = 0  # added to the RoPE position in loops r >= 2
 
 
@@ -108,12 +111,12 @@ def reference_forward(
 def later_loop_input(
     config: Config, E: Vectors, previous: Vectors, conventions: Conventions = SPEC
 ) -> Vectors:
-    """x^r_t = a E_t + b h^{r-1}_{t-1}, with h_{-1} = 0."""
+    """x^r_t = a E_t + b h^{r-1}_{t-1}, with h_{-1} = 0; h^{r-1}_t where loops are serial."""
     a = 1.0 if config.plt_emb_scale is None else config.plt_emb_scale
     b = 1.0 if config.plt_hidden_scale is None else config.plt_hidden_scale
     x = []
     for t in range(len(E)):
-        source = t - conventions.shift
+        source = t - config.plt_loop_offset - conventions.further_back
         h_before = previous[source] if source >= 0 else np.zeros_like(E[t])
         x.append(a * E[t] + b * h_before)
     return x
@@ -139,9 +142,13 @@ class _Layer:
         return outputs, own
 
     def later_loop(self, x: Vectors, loop_one: KeysValues) -> Vectors:
-        """Loop r >= 2: gated mix of global attention to loop 1 and local attention to itself."""
+        """Loop r >= 2: gated mix of global attention to loop 1 and local attention to itself.
+
+        Variants read the whole of their own keys and values, or have no local attention.
+        """
         offset = self.conventions.later_rope_offset
         own = self._keys_values(x, offset)
+        whole = loop_one if self.config.plt_share_kv else own
         window = self.config.plt_window_size[0] + self.conventions.keys_beside_window
         outputs = []
         for t in range(len(x)):
@@ -150,7 +157,10 @@ class _Layer:
             heads = []
             for head in range(self.config.num_attention_heads):
                 first_local = max(0, t - window + 1)
-                y_global = self._attend(q[head], loop_one, head, first=0, last=t)
+                y_global = self._attend(q[head], whole, head, first=0, last=t)
+                if not self.config.plt_gated_window:
+                    heads.append(y_global)
+                    continue
                 y_local = self._attend(q[head], own, head, first=first_local, last=t)
                 g = self._gate(head, x[t], q_of_gate[head])
                 if not self.conventions.gate_on_global:

@@ -1,5 +1,7 @@
 """The formulas of `model.cost` against what the real tensors and products take."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -9,6 +11,8 @@ from loopcoder.model import cost
 from loopcoder.model.config import ModelConfig
 from loopcoder.model.layout import plain_layout
 from loopcoder.model.plt import PLT
+from loopcoder.probes.taps import Taps
+from tests.model.configs import VARIANTS, variant_name
 
 CONFIG = ModelConfig(
     vocab_size=96,
@@ -108,3 +112,47 @@ def test_memory_is_what_the_cache_takes(loops: int, dtype: torch.dtype) -> None:
     assert cache.ring_bytes == cost.ring_bytes(model.config, loops, dtype.itemsize)
     assert cache.carried_RBD is not None
     assert cache.carried_RBD.nbytes == cost.carried_bytes(model.config, loops, dtype.itemsize)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=variant_name)
+def test_variants_cost_what_they_compute_and_keep(variant: dict[str, Any]) -> None:
+    """Weights, products, visible keys, and the keys that global attention reads in full."""
+    model = _model(3, **variant)
+    assert cost.parameters(model.config).total == sum(p.numel() for p in model.parameters())
+    with FlopCounterMode(display=False) as counter, Taps(model, keep=["attention"]) as taps:
+        model(torch.zeros(1, T, dtype=torch.long))
+    formula = cost.forward_flops(model.config, T)
+    assert _matrix_flops(counter) == formula.linear + formula.head
+    each = [layer for layers in taps.attention.values() for layer in layers]
+    pairs = len(each) * T * (T + 1) // 2
+    pairs += sum(min(t + 1, 5) for layer in each if layer.gate_BTH is not None for t in range(T))
+    assert formula.attention == 4 * CONFIG.num_attention_heads * CONFIG.head_dim * pairs
+    keys = {layer.k_global_BTGK.data_ptr(): layer.k_global_BTGK.nbytes for layer in each}
+    assert 2 * sum(keys.values()) == T * cost.kv_bytes_per_token(model.config, 4)
+
+
+@pytest.mark.parametrize("variant", [{}, *VARIANTS], ids=lambda v: variant_name(v) if v else "PLT")
+def test_tails_are_what_the_last_logits_depend_on(variant: dict[str, Any]) -> None:
+    """The earliest token of loop r that a gradient from the last position reaches, by layer."""
+    model, T = _model(3, **variant).double(), 32
+    with Taps(model, keep=["residual"], on={"residual": lambda x, site: x}) as taps:
+        logits = model(torch.arange(T)[None]).logits
+    for loop in (2, 3):
+        found = torch.autograd.grad(logits[0, -1].sum(), taps.residual[loop], retain_graph=True)
+        for layer, gradient_BTD in enumerate(found):
+            reached = T - int(gradient_BTD[0].abs().amax(-1).nonzero()[0])
+            shared = model.config.plt_share_kv
+            tail = cost.tail_rows(model.config, 3, loop, layer) if shared else T
+            assert reached == tail
+
+
+def test_variants_keep_windows_and_states_only_if_they_need_them() -> None:
+    def kept(**fields: Any) -> tuple[int, int]:
+        config = CONFIG.with_(**fields)
+        return cost.ring_bytes(config, dtype_bytes=1), cost.carried_bytes(config, dtype_bytes=1)
+
+    ring, carried = kept()
+    assert min(ring, carried) > 0
+    assert kept(plt_loop_offset=0) == (ring, 0)
+    assert kept(plt_share_kv=False) == (0, carried)  # its window lies within its own keys
+    assert kept(plt_gated_window=False) == (0, carried)

@@ -335,8 +335,8 @@ BENT = {
     "window one key long": replace(SPEC, keys_beside_window=2),
     "gate on local": replace(SPEC, gate_on_global=False),
     "gate reads the layer's norm": replace(SPEC, gate_reads_residual=False),
-    "no shift": replace(SPEC, shift=0),
-    "shift by two": replace(SPEC, shift=2),
+    "no shift": replace(SPEC, further_back=-1),
+    "shift by two": replace(SPEC, further_back=1),
     "later loops at position t - 1": replace(SPEC, later_rope_offset=-1),
 }
 
@@ -376,6 +376,9 @@ def test_gate_on_the_query_before_rope_shows() -> None:
         {"plt_emb_scale": 1.0},
         {"plt_hidden_scale": 1.0},
         {"plt_window_size": (0, 0)},
+        {"plt_loop_offset": 0},
+        {"plt_share_kv": False},
+        {"plt_gated_window": False},
     ],
     ids=lambda changes: next(iter(changes)),
 )

@@ -1,7 +1,9 @@
 """The project's model against the reference, on many random small configurations."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,15 @@ import torch
 
 from loopcoder.model.config import ModelConfig
 from loopcoder.model.plt import PLT
-from tests.model.configs import Array, Case, Weights, random_cases, random_tokens
+from tests.model.configs import (
+    VARIANTS,
+    Array,
+    Case,
+    Weights,
+    random_cases,
+    random_tokens,
+    variant_name,
+)
 from tests.model.reference import Result, reference_forward
 
 CASES = random_cases()
@@ -219,3 +229,26 @@ def test_all_ones_mask_and_plain_positions_change_nothing() -> None:
         T = len(tokens)
         logits, states = run(case_model(case), [tokens], mask=[[1] * T], positions=[[*range(T)]])
         assert_sequence(logits[0], [h[0] for h in states], solo(case, tokens))
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=variant_name)
+def test_variants(variant: dict[str, Any]) -> None:
+    """Documents packed behind pads beside one of the same width, for a few configurations each."""
+    first = VARIANTS.index(variant)
+    for case in LOOPED[first :: len(VARIANTS)][:3]:
+        varied = replace(case, config=case.config.with_(**variant))
+        short, long, full = documents(varied, [4, 7, 13])
+        logits, states = run(
+            case_model(varied),
+            [(3, 1, *short, *long), full],
+            mask=[[0] * 2 + [1] * 11, [1] * 13],
+            positions=[[0, 0, *range(4), *range(7)], [*range(13)]],
+        )
+        for i, start, document in ((0, 2, short), (0, 6, long), (1, 0, full)):
+            here = slice(start, start + len(document))
+            assert_sequence(
+                logits[i, here],
+                [h[i, here] for h in states],
+                solo(varied, document),
+                where=f"{varied.name}, row {i} from {start}: ",
+            )

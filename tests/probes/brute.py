@@ -37,8 +37,9 @@ def run(weights: Weights, config: ModelConfig, tokens: list[int], loops: int) ->
         x = E
         if r > 1:
             before = trace.h[-1] if config.plt_normalize_per_loop else trace.u[-1]
-            shifted = np.vstack([np.zeros_like(E[:1]), before[:-1]])
-            x = config.emb_scale * E + config.hidden_scale * shifted
+            if config.plt_loop_offset:
+                before = np.vstack([np.zeros_like(E[:1]), before[:-1]])
+            x = config.emb_scale * E + config.hidden_scale * before
         trace.maps.append([])
         trace.gates.append([])
         for index in range(config.num_hidden_layers):
@@ -73,11 +74,11 @@ def _layer(
     if r == 1:
         first_loop.append((k, v))
     ages = np.arange(T)[:, None] - np.arange(T)[None, :]
-    k_first, v_first = first_loop[index]
-    full = _softmax_map(q, k_first, ages >= 0)
-    y = full @ v_first
+    k_whole, v_whole = first_loop[index] if config.plt_share_kv else (k, v)
+    full = _softmax_map(q, k_whole, ages >= 0)
+    y = full @ v_whole
     maps = {"global": full, "mixed": full}
-    if r > 1:
+    if r > 1 and config.plt_gated_window:
         local = _softmax_map(q, k, (ages >= 0) & (ages < config.plt_window_size[0] + 1))
         gate_w, gate_b = w["self_attn.plt_gate.weight"], w["self_attn.plt_gate.bias"]
         if config.plt_gate_use_hidden_states:
@@ -132,23 +133,25 @@ def measure(
     # u^{R+1} is f(u^R): one more pass with the embedding mixed in and the shift applied.
     trace = run(weights, config, tokens, loops + (config.plt_num_loops > 1))
     values: Values = {}
-    _states(values, trace, loops, options, config.plt_num_loops > 1)
+    _states(values, trace, loops, options, config)
     _outputs(values, trace, tokens, loops, options)
     for layer in range(config.num_hidden_layers):
         for r in range(1, loops + 1):
-            if r > 1:
+            if r > 1 and config.plt_gated_window:
                 values["gate", r, layer] = trace.gates[r - 1][layer][first:].mean(0)
             _attention(values, trace, r, layer, options)
     return values
 
 
-def _states(values: Values, trace: Trace, loops: int, options: dict[str, Any], gap: bool) -> None:
+def _states(
+    values: Values, trace: Trace, loops: int, options: dict[str, Any], config: ModelConfig
+) -> None:
     first = options["first_token"]
     x = [state[first:] for state in getattr(trace, options["step_state"])]
     moved = [state[first:] for state in getattr(trace, options["offset_state"])]
     for r in range(1, loops + 1):
         values["step_size", r, None] = _length(x[r] - x[r - 1]).mean()
-        if gap:
+        if config.plt_num_loops > 1:
             values["fixed_point_gap", r, None] = _length(x[r] - x[r + 1]).mean()
         spectrum = getattr(trace, options["rank_state"])[r][first:]
         if options["rank_rows"] == "rms":
@@ -160,8 +163,9 @@ def _states(values: Values, trace: Trace, loops: int, options: dict[str, Any], g
             # Position 0 reads nothing of the loop before, so it stands still from loop 3 on.
             cosine = (new * old).sum(-1) / np.where(lengths > 0, lengths, 1.0)
             values["update_angle", r, None] = cosine.mean()
-            offset = moved[r - 1][1:] - moved[r - 1][:-1]
-            values["offset_cost", r, None] = _length(offset).mean()
+            if config.plt_loop_offset:
+                offset = moved[r - 1][1:] - moved[r - 1][:-1]
+                values["offset_cost", r, None] = _length(offset).mean()
 
 
 def _outputs(

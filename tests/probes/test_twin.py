@@ -34,6 +34,8 @@ CASES: list[tuple[dict[str, Any], int | None]] = [
         None,
     ),
     ({"num_attention_heads": 1, "num_key_value_heads": 1, "plt_window_size": (0, 0)}, None),
+    ({"plt_loop_offset": 0, "plt_share_kv": False, "plt_gated_window": False}, None),
+    ({"plt_num_loops": 2, "plt_share_kv": False}, 3),
 ]
 OTHER = Conventions(
     step_state="h",

@@ -17,6 +17,7 @@ from loopcoder.train.data.shards import TokenShards
 from loopcoder.train.data.tokenizer import load_tokenizer, token_pieces
 
 from .data_helpers import write_project, write_recipe
+from .test_data_tokenizer import CHAT, base_tokenizer
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -99,6 +100,32 @@ def test_another_tokenizer_than_the_recipe_states_is_refused(
         DataError, match=r"has 512 tokens, the recipe's tokenizer\.vocab_size is 520"
     ):
         build(other, options)
+
+
+def test_a_trained_model_s_own_tokenizer_is_taken_as_it_stands(
+    recipe: Path, built: Path, tmp_path: Path
+) -> None:
+    tokenizer = base_tokenizer(
+        tmp_path / "base", CHAT, bos_token=CHAT[1], eos_token=CHAT[2], pad_token=CHAT[2]
+    )
+    (tmp_path / "base" / "chat_template.jinja").write_text("{{ messages }}")
+    (tmp_path / "base" / "config.json").write_text("{}")
+    options = BuildOptions(
+        out=tmp_path / "out", from_corpus=built / "corpus", tokenizer=tmp_path / "base", quiet=True
+    )
+    build(recipe, options)
+    copied = contents(tmp_path / "out" / "tokenizer")
+    assert copied.items() <= contents(tmp_path / "base").items()
+    assert copied.keys() == {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+    shards = TokenShards(tmp_path / "out", "heldout")
+    shards.verify()
+    assert (shards.vocab_size, shards.bos_id, shards.eos_id, shards.pad_id) == (304, 0, 0, 2)
+    tokens, texts = shards.window(0, len(shards)), list(read_split(built / "corpus", "heldout"))
+    documents = np.split(tokens, np.flatnonzero(tokens == 0)[1:])
+    assert sorted(tokenizer.decode(ids.tolist()) for ids in documents) == sorted(
+        item.text for item in texts
+    )
+    assert shards.bytes_of(tokens) == sum(len(item.text.encode()) for item in texts)
 
 
 def test_the_split_is_by_project(built: Path) -> None:

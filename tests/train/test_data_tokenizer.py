@@ -1,3 +1,4 @@
+import json
 import random
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from transformers import AutoTokenizer
 
 from loopcoder.errors import DataError
 from loopcoder.train.data.encode import write_shards
+from loopcoder.train.data.marks import Marks, read_marks
 from loopcoder.train.data.tokenizer import (
     SPECIAL_TOKENS,
     load_tokenizer,
@@ -111,7 +113,8 @@ def test_a_corpus_text_cannot_forge_a_special_token(tmp_path: Path) -> None:
     import numpy as np
 
     tokenizer = Tokenizer.from_str(LEARNED.to_str())
-    write_shards(tmp_path, "train", ["a <|end_of_text|> b"], tokenizer, 1000)
+    marks = Marks(bos_id=1, eos_id=2, pad_id=0)
+    write_shards(tmp_path, "train", ["a <|end_of_text|> b"], tokenizer, marks, 1000)
     ids = np.load(tmp_path / "train-00000.npy").tolist()
     assert (ids[0], ids[-1]) == (1, 2)
     assert min(ids[1:-1]) >= len(SPECIAL_TOKENS)
@@ -124,6 +127,116 @@ def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(DataError, match="not a tokenizer"):
         load_tokenizer(tmp_path)
-    (tmp_path / "tokenizer.json").write_text(LEARNED.to_str().replace("<|file_sep|>", "<|other|>"))
-    with pytest.raises(DataError, match=r"lacks the special tokens <\|file_sep\|>"):
+
+
+# --- a trained model's own tokenizer ------------------------------------------------------------
+
+
+def base_tokenizer(folder: Path, special: list[str], **settings: object) -> Tokenizer:
+    """Byte-level BPE with other special tokens than ours, saved as a checkpoint has it."""
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300 + len(special),
+        special_tokens=special,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer=trainer)
+    folder.mkdir(exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return tokenizer
+
+
+CHAT = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<file_sep>"]
+PLAIN = ["<unk>", "<s>", "</s>"]
+
+
+@pytest.mark.parametrize(
+    ("special", "settings", "expected"),
+    [
+        # The separator of pretraining, and the chat's end for padding, as it occurs in no shard.
+        (CHAT, {"bos_token": CHAT[1], "eos_token": CHAT[2], "pad_token": CHAT[2]}, (0, 0, 2)),
+        (CHAT, {}, (0, 0, 1)),
+        (PLAIN, {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<unk>"}, (1, 2, 0)),
+        (PLAIN, {"bos_token": {"content": "<s>"}, "eos_token": "</s>"}, (1, 2, 0)),
+        (PLAIN, {"bos_token": None, "eos_token": "</s>", "pad_token": "</s>"}, (2, 2, 0)),
+        (["<s>"], {"bos_token": "<s>"}, (0, 0, 0)),
+    ],
+)
+def test_the_marks_are_those_of_the_settings_or_of_pretraining(
+    tmp_path: Path, special: list[str], settings: dict[str, object], expected: tuple[int, int, int]
+) -> None:
+    tokenizer = base_tokenizer(tmp_path, special, **settings)
+    marks = read_marks(tmp_path, tokenizer)
+    assert (marks.bos_id, marks.eos_id, marks.pad_id) == expected
+
+
+def test_our_own_marks_are_read_from_the_settings(tmp_path: Path) -> None:
+    save_tokenizer(LEARNED, tmp_path)
+    assert read_marks(tmp_path, load_tokenizer(tmp_path)) == Marks(bos_id=1, eos_id=2, pad_id=0)
+
+
+def test_older_settings_are_read_too(tmp_path: Path) -> None:
+    tokenizer = base_tokenizer(tmp_path, PLAIN)
+    (tmp_path / "tokenizer_config.json").unlink()
+    (tmp_path / "special_tokens_map.json").write_text('{"bos_token": "<s>", "eos_token": "</s>"}')
+    assert read_marks(tmp_path, tokenizer) == Marks(bos_id=1, eos_id=2, pad_id=0)
+
+
+@pytest.mark.parametrize("settings", [{}, {"bos_token": "alpha"}, {"bos_token": "<none>"}])
+def test_a_tokenizer_without_a_start_is_refused(
+    tmp_path: Path, settings: dict[str, object]
+) -> None:
+    tokenizer = base_tokenizer(tmp_path, PLAIN, **settings)
+    with pytest.raises(DataError, match="must name a bos_token or eos_token"):
+        read_marks(tmp_path, tokenizer)
+
+
+@pytest.mark.parametrize("content", ["[]", "{"])
+def test_damaged_settings_are_one_error(tmp_path: Path, content: str) -> None:
+    tokenizer = base_tokenizer(tmp_path, PLAIN)
+    (tmp_path / "tokenizer_config.json").write_text(content)
+    with pytest.raises(DataError, match=r"tokenizer_config\.json: .*save the tokenizer again"):
+        read_marks(tmp_path, tokenizer)
+
+
+def test_one_token_between_documents_is_written_once() -> None:
+    assert Marks(bos_id=0, eos_id=0, pad_id=2).around([5, 6]) == [0, 5, 6]
+    assert Marks(bos_id=1, eos_id=2, pad_id=0).around([5, 6]) == [1, 5, 6, 2]
+    with pytest.raises(DataError, match="with which documents begin"):
+        Marks(bos_id=1, eos_id=2, pad_id=0).around([5, 1])
+
+
+def test_byte_lengths_of_another_tokenizer(tmp_path: Path) -> None:
+    tokenizer = base_tokenizer(tmp_path, CHAT)
+    tokenizer.add_tokens(["naïve"])  # found in the text as it stands, so it has its own bytes
+    pieces, lengths = token_pieces(tokenizer), token_byte_lengths(tokenizer)
+    assert lengths[:4].tolist() == [0] * 4
+    assert (lengths[4:] > 0).all()
+    text = "def f(x):\n    return naïve(x, 12345)  # ✓ <|endoftext|>\n"
+    tokenizer.encode_special_tokens = True
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    assert b"".join(pieces[index] for index in ids) == text.encode()
+    assert lengths[ids].sum() == len(text.encode())
+    assert min(ids) >= 4
+
+
+def test_a_limit_on_length_does_not_cut_documents(tmp_path: Path) -> None:
+    tokenizer = base_tokenizer(tmp_path, CHAT)
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=4)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert len(load_tokenizer(tmp_path).encode(TEXTS[0]).ids) > 100
+
+
+def test_a_tokenizer_that_is_not_of_bytes_is_refused(tmp_path: Path) -> None:
+    from tokenizers import models
+
+    Tokenizer(models.BPE({"▁the": 0, "a": 1}, [])).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(DataError, match="not byte-level BPE, as the token '▁the'"):
         load_tokenizer(tmp_path)

@@ -10,6 +10,27 @@ from loopcoder.train.recipe import FREE, StartFrom, bundled_recipes, load_recipe
 from loopcoder.train.settings import override
 from tests.train.train_helpers import TINY, tiny_recipe
 
+RELEASED_FIELDS = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "rope_theta",
+    "tie_word_embeddings",
+    "initializer_range",
+    "plt_num_loops",
+    "plt_window_size",
+    "plt_emb_scale",
+    "plt_hidden_scale",
+    "plt_normalize_per_loop",
+    "plt_gate_use_hidden_states",
+)
+
 
 @pytest.mark.parametrize("name", bundled_recipes())
 def test_bundled_recipes_load(name: str) -> None:
@@ -35,6 +56,17 @@ def test_defaults_are_the_papers() -> None:
     optim = tiny_recipe("optim.peak_lr=4e-4").optim
     assert (optim.betas, optim.eps, optim.weight_decay, optim.clip) == ((0.9, 0.95), 1e-15, 0.1, 1)
     assert (optim.peak_lr, optim.warmup) == (4e-4, 0.05)
+
+
+def test_what_is_not_asked_of_loops_is_not_recorded() -> None:
+    """Recipes recorded before these fields were there stay the same."""
+    recipe = tiny_recipe("loops.sample=[]", "loops.loss=last", "model.plt_share_kv=true")
+    assert recipe.record() == tiny_recipe().record()
+    assert list(recipe.record()) == ["name", "model", "init", "data", "optim", "run"]
+    assert list(recipe.record()["model"]) == list(RELEASED_FIELDS)
+    elastic = tiny_recipe("loops.sample=[1, 2]", "model.plt_share_kv=false").record()
+    assert elastic["loops"] == {"sample": [1, 2], "loss": "last"}
+    assert elastic["model"]["plt_share_kv"] is False
 
 
 def test_overrides_are_typed() -> None:
@@ -66,6 +98,11 @@ def test_overrides_are_typed() -> None:
         ("model.heads=7", r"unknown key model\.heads"),
         ("model.tie_word_embeddings=1", r"model\.tie_word_embeddings is 1: .*boolean"),
         ("optim.betas=[0.9]", r"optim\.betas\.1 is missing|optim\.betas"),
+        ("loops.sample=[1, 3]", r"loops\.sample is \[1, 3\], and the model has 2 loops; give "),
+        ("loops.sample=[1]", r"loops\.sample is \[1\], .* and 2 among them"),
+        ("loops.sample=[1, 1, 2]", r"loops\.sample is \[1, 1, 2\], .*different counts"),
+        ("loops.sample=[0, 2]", r"loops\.sample\.0 is 0: .*greater than or equal to 1"),
+        ("loops.loss=all", r"loops\.loss is 'all'"),
         ("run.final_dtype=int8", r"run\.final_dtype is 'int8'"),
         ("peak_lr", r"--set peak_lr: write it like"),
         ("name.x=1", r"--set name\.x=1: name is a value"),

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 
 from loopcoder.errors import TrainingError
 from loopcoder.train.checkpoints import complete_checkpoints
-from loopcoder.train.records import MetricsFile, read_metrics
+from loopcoder.train.records import MetricsFile, read_json, read_metrics
 from loopcoder.train.run import RunResult, train
 from tests.train.train_helpers import tiny_recipe, write_shards
 
@@ -128,7 +129,9 @@ def test_a_killed_run_goes_on_bit_for_bit(
     assert not list(out.glob(".partial*"))
 
 
-def interrupted(out: Path, shards: Path, *, step: int, number: int) -> RunResult:
+def interrupted(
+    out: Path, shards: Path, *, step: int, number: int, assignments: Sequence[str] = ()
+) -> RunResult:
     """Send a signal to this very process when the row of `step` is written."""
     append = MetricsFile.append
 
@@ -139,7 +142,7 @@ def interrupted(out: Path, shards: Path, *, step: int, number: int) -> RunResult
 
     MetricsFile.append = interrupting  # type: ignore[method-assign, assignment]
     try:
-        return train(tiny_recipe(), out=out, data=shards)
+        return train(tiny_recipe(*assignments), out=out, data=shards)
     finally:
         MetricsFile.append = append  # type: ignore[method-assign]
 
@@ -157,6 +160,24 @@ def test_ctrl_c_saves_and_stops(
     assert not (out / "final").exists()
     assert train(tiny_recipe(), out=out, data=shards, resume=True).summary is not None
     assert_same_run(out, uninterrupted)
+
+
+def test_drawn_loop_counts_go_on_bit_for_bit(tmp_path: Path, shards: Path) -> None:
+    assignments = ["loops.sample=[1, 3]", "loops.loss=every", "model.plt_num_loops=3"]
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    train(tiny_recipe(*assignments), out=whole, data=shards)
+    interrupted(out, shards, step=5, number=signal.SIGINT, assignments=assignments)
+    with pytest.raises(TrainingError, match=r"loops\.loss is None, and the run began with 'every'"):
+        train(tiny_recipe("model.plt_num_loops=3"), out=out, data=shards, resume=True)
+    train(tiny_recipe(*assignments), out=out, data=shards, resume=True)
+    assert_same_run(out, whole)
+    rows = [read_metrics(run / "metrics.jsonl") for run in (out, whole)]
+    for name in ("loops", "objective", "loss_of_loop_1", "loss_with_3_loops"):
+        first, second = ([row.get(name) for row in run] for run in rows)
+        assert first == second
+        assert any(number is not None for number in first)
+    scores = [read_json(run / "run.json")["heldout_by_loops"] for run in (out, whole)]
+    assert scores[0] == scores[1]
 
 
 def test_what_changes_the_results_may_not_change(tmp_path: Path, shards: Path) -> None:

@@ -63,6 +63,9 @@ def test_metrics_are_a_loss_curve(finished: Path) -> None:
     assert steps[0]["loss"] == pytest.approx(math.log(64), rel=0.1)
     assert steps[-1]["loss"] < 0.8 * steps[0]["loss"]
     assert [row["step"] for row in rows if row["kind"] == "heldout"] == [6, 12]
+    assert set(steps[0]) == {
+        *("kind", "step", "tokens", "loss", "lr", "grad_norm", "tokens_per_s", "seconds")
+    }
     seconds = [row["seconds"] for row in rows]
     assert seconds == sorted(seconds)
 
@@ -83,6 +86,7 @@ def test_the_summary(finished: Path, shards: Path) -> None:
     assert summary["manifest_hash"] == TokenShards(shards).manifest_hash
     assert summary["recipe"]["optim"]["peak_lr"] == 0.01
     assert {"torch", "transformers", "loopcoder"} <= summary["versions"].keys()
+    assert "heldout_by_loops" not in summary
 
 
 def test_the_final_model_scores_what_the_summary_says(finished: Path, shards: Path) -> None:

@@ -13,7 +13,14 @@ from loopcoder.train.settings import check, override
 VOCAB, BOS, EOS = 64, 1, 2
 
 
-def write_shards(folder: Path, *, train: int = 6000, heldout: int = 1500, seed: int = 0) -> Path:
+def write_shards(
+    folder: Path,
+    *,
+    train: int = 6000,
+    heldout: int = 1500,
+    seed: int = 0,
+    answers: dict[str, Any] | None = None,
+) -> Path:
     """Documents of a repeating pattern, so that a tiny model learns something in a few steps."""
     generator = np.random.default_rng(seed)
     (folder / "tokenizer").mkdir(parents=True)
@@ -32,7 +39,7 @@ def write_shards(folder: Path, *, train: int = 6000, heldout: int = 1500, seed: 
             shards.append({"file": name, "tokens": len(part)})
         documents = int((stream == BOS).sum())
         splits[split] = {"tokens": tokens, "documents": documents, "shards": shards}
-    _write_manifest(folder, splits)
+    _write_manifest(folder, splits, {} if answers is None else {"answers": answers})
     return folder
 
 
@@ -45,7 +52,7 @@ def _stream(generator: np.random.Generator, tokens: int) -> np.ndarray[Any, Any]
     return np.concatenate(pieces)[:tokens].astype(np.uint16)
 
 
-def _write_manifest(folder: Path, splits: dict[str, Any]) -> None:
+def _write_manifest(folder: Path, splits: dict[str, Any], more: dict[str, Any]) -> None:
     files = {
         path.relative_to(folder).as_posix(): {
             "bytes": path.stat().st_size,
@@ -55,7 +62,7 @@ def _write_manifest(folder: Path, splits: dict[str, Any]) -> None:
         if path.is_file()
     }
     tokenizer = {"vocab_size": VOCAB, "bos_id": BOS, "eos_id": EOS, "pad_id": 0}
-    manifest = {"files": files, "splits": splits, "tokenizer": tokenizer}
+    manifest = {"files": files, "splits": splits, "tokenizer": tokenizer, **more}
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 

@@ -47,7 +47,7 @@ class TransformersRunner:
         """See `Runner`."""
         self.cases[key] = prepared = _Prepared(work)
         if work["kind"] == "decode":
-            prepared.token_BT, prepared.past = self._read(self._prompts(work, 0), None)
+            prepared.token_BT, prepared.past = self._read(self._prompts(work, 0), {})
 
     def measure(self, key: str, number: int) -> float:
         """See `Runner`."""
@@ -58,7 +58,7 @@ class TransformersRunner:
         if work["kind"] == "decode":
             prepared.token_BT, prepared.past = self._read(prepared.token_BT, prepared.past)
         elif work["kind"] == "prefill":
-            self._read(prompt_BT, None)
+            self._read(prompt_BT, {})
         else:
             self.model.generate(
                 prompt_BT,
@@ -70,12 +70,15 @@ class TransformersRunner:
             )
         return time.perf_counter() - start
 
-    def _read(self, token_BT: Any, past: Any) -> tuple[Any, Any]:
-        """One forward pass: the next token of each sequence and the cache."""
-        out = self.model(token_BT, past_key_values=past, use_cache=True, logits_to_keep=1)
+    def _read(self, token_BT: Any, past: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """One forward pass: the next token of each sequence, and the cache as an argument.
+
+        Its name is the output's: `past_key_values`, and `cache` from transformers 5.24 on.
+        """
+        out = self.model(token_BT, use_cache=True, logits_to_keep=1, **past)
         token_BT = out.logits[:, -1:].argmax(-1)
         token_BT[0].item()  # waits for the device
-        return token_BT, out.past_key_values
+        return token_BT, {name: value for name, value in out.items() if name != "logits"}
 
     def _prompts(self, work: dict[str, Any], number: int) -> Any:
         return self.torch.tensor(draw_prompts(self.job, work, number), device=self.device)
@@ -87,4 +90,4 @@ class _Prepared:
     def __init__(self, work: dict[str, Any]) -> None:
         self.work = work
         self.token_BT: Any = None
-        self.past: Any = None
+        self.past: dict[str, Any] = {}

@@ -1,20 +1,19 @@
 """`loopcoder data build`: from a recipe to a data directory, all of it or nothing."""
 
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loopcoder.errors import DataError, file_errors
+from loopcoder.errors import DataError
 from loopcoder.train.data import corpus, manifest
 from loopcoder.train.data.dedup import deduplicate
 from loopcoder.train.data.encode import write_shards
 from loopcoder.train.data.files import Document
+from loopcoder.train.data.folder import all_or_nothing
+from loopcoder.train.data.marks import read_marks
 from loopcoder.train.data.mix import mix
 from loopcoder.train.data.progress import Progress
 from loopcoder.train.data.rank import by_rank
@@ -24,11 +23,14 @@ from loopcoder.train.data.sources import gather
 from loopcoder.train.data.split import choose_heldout, project_sizes
 from loopcoder.train.data.tally import Tally
 from loopcoder.train.data.tokenizer import (
+    copy_tokenizer,
+    is_ours,
     load_tokenizer,
     sample,
     save_tokenizer,
     token_byte_lengths,
     train_tokenizer,
+    vocabulary_size,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +39,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """What a build may reuse: a corpus folder, a tokenizer folder; `force` replaces `out`."""
+    """What a build may reuse; `force` replaces `out`.
+
+    `from_corpus` is the corpus folder of an earlier build. `tokenizer` is such a build's tokenizer
+    folder, or a checkpoint directory whose model is to be trained further, with its own tokenizer.
+    """
 
     out: Path
     from_corpus: Path | None = None
@@ -53,7 +59,7 @@ def build(recipe_path: Path, options: BuildOptions) -> dict[str, Any]:
     """
     recipe = load_recipe(recipe_path)
     progress = Progress(quiet=options.quiet)
-    with _all_or_nothing(options.out, force=options.force) as folder:
+    with all_or_nothing(options.out, force=options.force) as folder:
         about = _make_corpus(recipe, recipe_path.parent, folder, options, progress)
         tokenizer = _make_tokenizer(recipe, folder, options, progress)
         splits = _make_shards(recipe, folder, tokenizer, progress)
@@ -61,30 +67,6 @@ def build(recipe_path: Path, options: BuildOptions) -> dict[str, Any]:
         corpus.write_json(folder / MANIFEST, result)
     progress.step(f"done: {options.out}")
     return result
-
-
-@contextmanager
-def _all_or_nothing(out: Path, *, force: bool) -> Iterator[Path]:
-    """A sibling of `out` to write into, put in its place only if everything went well."""
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out}: is a file; --out must name a directory")
-    if out.is_dir() and any(out.iterdir()):
-        if not force:
-            raise DataError(f"{out}: exists and is not empty; give another --out, or --force")
-        if not (out / MANIFEST).is_file():
-            raise DataError(f"{out}: is no data directory, --force would lose it; remove it first")
-    out = out.resolve()
-    with file_errors(DataError, "choose a directory that can be written"):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        (work / "new").mkdir()
-        yield work / "new"
-        if out.is_dir():
-            out.replace(work / "old")
-        (work / "new").replace(out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _make_corpus(
@@ -145,12 +127,17 @@ def _make_tokenizer(
     settings = recipe.tokenizer
     if options.tokenizer is not None:
         tokenizer = load_tokenizer(options.tokenizer)
-        if tokenizer.get_vocab_size() != settings.vocab_size:
+        size = vocabulary_size(tokenizer)
+        # The recipe says what is learned here; a model's own tokenizer has the size it has.
+        if is_ours(tokenizer) and size != settings.vocab_size:
             raise DataError(
-                f"{options.tokenizer}: has {tokenizer.get_vocab_size()} tokens, the recipe's "
+                f"{options.tokenizer}: has {size} tokens, the recipe's "
                 f"tokenizer.vocab_size is {settings.vocab_size}; make them agree"
             )
         progress.step(f"tokenizer taken from {options.tokenizer}")
+        if not is_ours(tokenizer):
+            copy_tokenizer(options.tokenizer, target)
+            return tokenizer
     else:
         progress.step(f"learning a tokenizer of {settings.vocab_size} tokens")
         texts = _shuffled_texts(recipe, folder, "train")
@@ -168,9 +155,10 @@ def _make_shards(
     recipe: DataRecipe, folder: Path, tokenizer: "Tokenizer", progress: Progress
 ) -> dict[str, Any]:
     np.save(folder / TOKEN_BYTES, token_byte_lengths(tokenizer), allow_pickle=False)
+    marks = read_marks(folder / "tokenizer", tokenizer)
     splits = {}
     for split in corpus.SPLITS:
         texts = _shuffled_texts(recipe, folder, split)
         shown = progress.track(f"encoding {split}", texts, len(texts))
-        splits[split] = write_shards(folder, split, shown, tokenizer, recipe.shards.tokens)
+        splits[split] = write_shards(folder, split, shown, tokenizer, marks, recipe.shards.tokens)
     return splits

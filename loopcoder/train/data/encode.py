@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loopcoder.train.data.tokenizer import BOS, EOS
+from loopcoder.train.data.marks import Marks
+from loopcoder.train.data.tokenizer import vocabulary_size
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -27,18 +28,48 @@ class WrittenSplit:
 
 
 def write_shards(
-    folder: Path, split: str, texts: Iterable[str], tokenizer: "Tokenizer", shard_tokens: int
+    folder: Path,
+    split: str,
+    texts: Iterable[str],
+    tokenizer: "Tokenizer",
+    marks: Marks,
+    shard_tokens: int,
 ) -> WrittenSplit:
-    """Write `split`-00000.npy, ... of `shard_tokens` tokens each (the last one is shorter)."""
-    dtype = np.uint16 if tokenizer.get_vocab_size() <= 1 << 16 else np.uint32
+    """Encode `texts`, a document each, and write them with `write_arrays`.
+
+    Raises `DataError` if the tokenizer writes bos for a text.
+    """
     counter = _Counted(texts)
+    shards = write_arrays(
+        folder,
+        split,
+        _encoded(counter, tokenizer, marks),
+        vocab_size=vocabulary_size(tokenizer),
+        shard_tokens=shard_tokens,
+    )
+    total = sum(shard["tokens"] for shard in shards)
+    return WrittenSplit(documents=counter.count, tokens=total, shards=shards)
+
+
+def write_arrays(
+    folder: Path,
+    split: str,
+    arrays: Iterable[NDArray[Any]],
+    *,
+    vocab_size: int,
+    shard_tokens: int,
+) -> list[dict[str, Any]]:
+    """Write `split`-00000.npy, ... of `shard_tokens` tokens each (the last one is shorter).
+
+    `arrays` are stretches of ids in order. Returns the manifest's record of the files.
+    """
+    dtype = np.uint16 if vocab_size <= 1 << 16 else np.uint32
     shards: list[dict[str, Any]] = []
-    for tokens in _regroup(_encoded(counter, tokenizer, dtype), shard_tokens):
+    for tokens in _regroup((array.astype(dtype) for array in arrays), shard_tokens):
         name = f"{split}-{len(shards):05d}.npy"
         np.save(folder / name, tokens, allow_pickle=False)
         shards.append({"file": name, "tokens": len(tokens)})
-    total = sum(shard["tokens"] for shard in shards)
-    return WrittenSplit(documents=counter.count, tokens=total, shards=shards)
+    return shards
 
 
 class _Counted:
@@ -55,15 +86,14 @@ class _Counted:
 
 
 def _encoded(
-    texts: Iterable[str], tokenizer: "Tokenizer", dtype: type[np.uint16 | np.uint32]
-) -> Iterator[NDArray[Any]]:
-    bos, eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
+    texts: Iterable[str], tokenizer: "Tokenizer", marks: Marks
+) -> Iterator[NDArray[np.int64]]:
     # A corpus file that spells out a special token must not be able to forge one.
     tokenizer.encode_special_tokens = True
     remaining = iter(texts)
     while batch := list(islice(remaining, _BATCH)):
         for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False):
-            yield np.array([bos, *encoding.ids, eos], dtype=dtype)
+            yield np.array(marks.around(encoding.ids), dtype=np.int64)
 
 
 def _regroup(arrays: Iterable[NDArray[Any]], size: int) -> Iterator[NDArray[Any]]:

@@ -9,10 +9,12 @@ from typing import Any
 
 from loopcoder.train.data.encode import WrittenSplit
 from loopcoder.train.data.files import Document
+from loopcoder.train.data.marks import read_marks
 from loopcoder.train.data.recipe import DataRecipe
+from loopcoder.train.data.shards import Answers
 from loopcoder.train.data.sources import Source
 from loopcoder.train.data.tally import Tally, count_kept, kind_bytes
-from loopcoder.train.data.tokenizer import BOS, EOS, PAD, load_tokenizer, tokenizer_hash
+from loopcoder.train.data.tokenizer import load_tokenizer, tokenizer_hash, vocabulary_size
 
 SCHEMA = 1
 
@@ -74,14 +76,30 @@ def make(
     }
 
 
+def of_arrays(
+    folder: Path,
+    splits: Mapping[str, Mapping[str, Any]],
+    answers: Answers | None,
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The manifest of a directory whose tokens came from no corpus; `about` says from where."""
+    return {
+        "schema": SCHEMA,
+        **about,
+        **({} if answers is None else {"answers": answers.record()}),
+        "tokenizer": _tokenizer_record(folder / "tokenizer"),
+        "splits": dict(splits),
+        "files": _files(folder),
+        "libraries": _versions("loopcoder", "numpy", "tokenizers"),
+    }
+
+
 def _tokenizer_record(folder: Path) -> dict[str, Any]:
     tokenizer = load_tokenizer(folder)
     return {
         "sha256": tokenizer_hash(folder),
-        "vocab_size": tokenizer.get_vocab_size(),
-        "bos_id": tokenizer.token_to_id(BOS),
-        "eos_id": tokenizer.token_to_id(EOS),
-        "pad_id": tokenizer.token_to_id(PAD),
+        "vocab_size": vocabulary_size(tokenizer),
+        **read_marks(folder, tokenizer).record(),
     }
 
 

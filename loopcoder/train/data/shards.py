@@ -3,6 +3,7 @@
 import hashlib
 import json
 from bisect import bisect_right
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +17,25 @@ TOKEN_BYTES = "token_bytes.npy"
 _REBUILD = "build it again with `loopcoder data build`"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """Ids of the marks between which answers lie: all that is learned and scored of such data.
+
+    An answer begins after an `open` mark and ends with the next `close` mark, which it includes.
+    """
+
+    open: tuple[int, ...]
+    close: tuple[int, ...]
+
+    def record(self) -> dict[str, list[int]]:
+        """As the manifest has it, under `answers`."""
+        return {"open": list(self.open), "close": list(self.close)}
+
+
 class TokenShards:
     """The tokens of one split, in order: each document is bos, its tokens, eos.
+
+    Where eos is bos, it is written before each document only.
 
     Opening reads the manifest and the files' headers only; `verify()` reads everything.
     Raises `DataError` naming the file that is missing, truncated or of another size.
@@ -37,6 +55,8 @@ class TokenShards:
                 f"{record['tokens']}; {_REBUILD}"
             )
         self.token_bytes = self._token_bytes()
+        # None where every token is learned and scored.
+        self.answers = _answers(self._manifest.get("answers"), self.vocab_size, self.folder)
 
     @property
     def vocab_size(self) -> int:
@@ -50,12 +70,12 @@ class TokenShards:
 
     @property
     def eos_id(self) -> int:
-        """The token after each document."""
+        """The token after each document; where it is bos, the next document's stands for it."""
         return int(self._manifest["tokenizer"]["eos_id"])
 
     @property
     def pad_id(self) -> int:
-        """A token that never occurs in the shards."""
+        """A token that never occurs in the shards, except where the tokenizer has none but eos."""
         return int(self._manifest["tokenizer"]["pad_id"])
 
     @property
@@ -154,6 +174,25 @@ def _split_record(manifest: dict[str, Any], split: str, folder: Path) -> dict[st
     if split not in splits:
         raise DataError(f"{folder}: no split {split!r}; there are {', '.join(sorted(splits))}")
     return splits[split]
+
+
+def _answers(record: Any, vocab_size: int, folder: Path) -> Answers | None:
+    if record is None:
+        return None
+    sides = [_ids(record, side) for side in ("open", "close")]
+    ids = [*sides[0], *sides[1]]
+    known = all(isinstance(mark, int) and 0 <= mark < vocab_size for mark in ids)
+    if not all(sides) or not known or len(set(ids)) < len(ids):
+        raise DataError(
+            f"{folder / MANIFEST}: answers is {json.dumps(record)}; it must be open and close, two "
+            f"lists of ids below {vocab_size} that have none in common; {_REBUILD}"
+        )
+    return Answers(open=tuple(sides[0]), close=tuple(sides[1]))
+
+
+def _ids(record: Any, side: str) -> list[Any]:
+    ids = record.get(side) if isinstance(record, dict) else None
+    return ids if isinstance(ids, list) else []
 
 
 def _load_npy(path: Path, *, mmap: bool) -> Any:

@@ -1,10 +1,13 @@
 """The byte-level BPE tokenizer: how text is cut, its special tokens, training, files.
 
-Cuts: every digit alone; the indentation of a line is one piece of its own, and so is each run of
-line breaks, so a prompt that ends before, inside or after an indentation is cut as in training.
+A trained model's own tokenizer, if it is byte-level BPE too, is read and copied as it stands.
+Cuts of what is learned here: every digit alone; the indentation of a line is one piece of its own,
+and so is each run of line breaks, so a prompt that ends before, inside or after an indentation is
+cut as in training.
 """
 
 import hashlib
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +17,7 @@ from numpy.typing import NDArray
 
 from loopcoder.errors import DataError
 from loopcoder.train.data.corpus import write_json
+from loopcoder.train.data.marks import special_ids
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -116,21 +120,64 @@ def _tokenizer_config() -> dict[str, Any]:
     }
 
 
+_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
+
+
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Copy the tokenizer in `source`, a folder of its own or a checkpoint, as it stands."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in _FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+
+
+def is_ours(tokenizer: "Tokenizer") -> bool:
+    """Whether it has the special tokens of those that are learned here."""
+    return special_ids(tokenizer).keys() >= set(SPECIAL_TOKENS)
+
+
 def load_tokenizer(folder: Path) -> "Tokenizer":
-    """Read `folder`/tokenizer.json. Raises `DataError` if it is missing or of another kind."""
+    """Read `folder`/tokenizer.json: one that was learned here, or a trained model's own.
+
+    Raises `DataError` if it is missing, damaged or not byte-level BPE.
+    """
     from tokenizers import Tokenizer
 
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise DataError(f"{path}: missing; give a folder that `loopcoder data build` made")
+        raise DataError(
+            f"{path}: missing; give the tokenizer folder of an earlier `loopcoder data build`, or "
+            "a checkpoint directory with a tokenizer.json"
+        )
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises the base class itself
         raise DataError(f"{path}: not a tokenizer ({error})") from error
-    missing = [token for token in SPECIAL_TOKENS if tokenizer.token_to_id(token) is None]
-    if missing:
-        raise DataError(f"{path}: lacks the special tokens {', '.join(missing)}")
+    tokenizer.no_truncation()  # a document is one, however long
+    tokenizer.no_padding()
+    _check_byte_level(tokenizer, path)
     return tokenizer
+
+
+def _check_byte_level(tokenizer: "Tokenizer", path: Path) -> None:
+    alphabet = set(_byte_alphabet())
+    tokens = tokenizer.get_vocab(with_added_tokens=False).keys() - special_ids(tokenizer).keys()
+    odd = min((token for token in tokens if not alphabet.issuperset(token)), default=None)
+    if odd is not None:
+        raise DataError(
+            f"{path}: not byte-level BPE, as the token {odd!r} does not stand for bytes, so bits "
+            "per byte cannot be counted; leave --tokenizer out to learn one"
+        )
+
+
+def vocabulary_size(tokenizer: "Tokenizer") -> int:
+    """V: every id is below it."""
+    return max(tokenizer.get_vocab().values()) + 1
 
 
 def tokenizer_hash(folder: Path) -> str:
@@ -139,12 +186,16 @@ def tokenizer_hash(folder: Path) -> str:
 
 
 def token_pieces(tokenizer: "Tokenizer") -> list[bytes]:
-    """The bytes of each token, by id; empty for special tokens."""
+    """The bytes of each token, by id; empty for special tokens, and for ids without a token."""
     byte_of = {char: byte for byte, char in enumerate(_byte_alphabet())}
-    pieces = [b""] * tokenizer.get_vocab_size()
-    for token, index in tokenizer.get_vocab().items():
-        if token not in SPECIAL_TOKENS:
+    vocabulary = tokenizer.get_vocab()
+    added = tokenizer.get_added_tokens_decoder()
+    pieces = [b""] * vocabulary_size(tokenizer)
+    for token, index in vocabulary.items():
+        if index not in added:
             pieces[index] = bytes(byte_of[char] for char in token)
+        elif not added[index].special:
+            pieces[index] = token.encode()  # it is looked for in the text as it is written
     return pieces
 
 
