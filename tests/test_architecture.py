@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "loopcoder"
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "home"}),
-    frozenset({"types", "records"}),
+    frozenset({"types", "records", "depth"}),
     frozenset({"kernels"}),
     frozenset({"model", "cache"}),
     frozenset({"checkpoint"}),
@@ -22,11 +22,12 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"train"}),
     frozenset({"probes", "loopcount"}),
     frozenset({"bench", "eval", "report", "server"}),
+    frozenset({"study"}),
     frozenset({"cli", "recipes"}),
 )
 # What a package must not know of although it stands higher.
 FORBIDDEN = {("train", "engine"), ("server", "train")}
-TORCH_FREE = {"errors", "home", "types", "records", "loopcount", "report"}
+TORCH_FREE = {"errors", "home", "types", "records", "depth", "loopcount", "report"}
 
 
 def _layer(part: str) -> int:

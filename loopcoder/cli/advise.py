@@ -67,7 +67,7 @@ def _print(advice: "Advice") -> None:
     from rich.console import Console
 
     console = Console(file=sys.stdout, highlight=False)
-    console.print(f"\n[bold]{_headline(advice)}[/bold]")
+    console.print(f"\n[bold]{headline(advice)}[/bold]")
     console.print(_text(advice.basis), style="dim")
     listed: tuple[tuple[str, str, Sequence[str]], ...] = (
         ("Why", "+", [f"{f.sentence} [{f.basis}]" for f in advice.reasons]),
@@ -82,7 +82,8 @@ def _print(advice: "Advice") -> None:
     _list(console, "Not in these numbers", "!", advice.caveats)
 
 
-def _headline(advice: "Advice") -> str:
+def headline(advice: "Advice") -> str:
+    """The recommendation in one line."""
     from loopcoder.loopcount.decide import count
 
     loops = advice.recommended_loops

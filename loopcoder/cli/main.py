@@ -24,6 +24,7 @@ from loopcoder.cli.probe import probe
 from loopcoder.cli.quantize import quantize
 from loopcoder.cli.report import report
 from loopcoder.cli.serve import serve
+from loopcoder.cli.study import study
 from loopcoder.cli.train import train
 from loopcoder.errors import LoopCoderError
 
@@ -65,6 +66,7 @@ COMMANDS = (
     train,
     probe,
     advise,
+    study,
     report,
 )
 for _command in COMMANDS:

@@ -31,11 +31,11 @@ from loopcoder.loopcount.diagnostics import (
     read_diagnostics,
 )
 from loopcoder.loopcount.intervals import MIN_UNITS, RESAMPLES
-from loopcoder.loopcount.losses import LOSS, exit_sweep, trained_sweep
+from loopcoder.loopcount.losses import exit_sweep, trained_sweep
 from loopcoder.loopcount.outlook import caveats_of, what_would_change
 from loopcoder.loopcount.runs import Evidence, Run
 from loopcoder.loopcount.scissors import loop_rows
-from loopcoder.loopcount.scores import SCORES, score_sweeps
+from loopcoder.loopcount.scores import score_sweeps
 from loopcoder.loopcount.sweep import Sweep
 
 TRAIN: Question = "train and run"
@@ -169,8 +169,7 @@ def _advice(
     tables += tuple(_table(sweep, limits, decides=False) for sweep in others)
     asked = (*direct.deciding, *direct.few)
     pairs = [f for sweep in asked for f in _beside(sweep, final.loops, limits)]
-    findings = (*pairs, *diagnosed)
-    reasons, against = _for_and_against(findings, final.loops)
+    reasons, against = _for_and_against(pairs, diagnosed, final.loops)
     return Advice(
         question=direct.question,
         recommended_loops=final.loops,
@@ -181,16 +180,16 @@ def _advice(
         diagnosed=diagnosed_loops(diagnosed),
         reasons=reasons,
         against=against,
-        findings=findings,
+        findings=(*pairs, *diagnosed),
         costs=costs,
         would_change=(
             *dropped,
             *what_would_change(direct.question, direct.deciding, final, costs, limits),
         ),
-        caveats=tuple(caveats_of(evidence, direct.question, direct.deciding, found)),
+        caveats=tuple(dict.fromkeys(caveats_of(evidence, direct.question, direct.deciding, found))),
         tables=tables,
         per_loop=loop_rows(direct.deciding, found, costs),
-        sources=tuple(run.name for run in evidence.runs)
+        sources=tuple(run.name for run in (*evidence.measured, *evidence.published))
         + tuple(bench.name for bench in evidence.benches),
     )
 
@@ -248,18 +247,18 @@ def _gain(sweep: Sweep, fewer: int, more: int, limits: Limits) -> Finding:
 
 
 def _for_and_against(
-    findings: Sequence[Finding], loops: int | None
+    pairs: Sequence[Finding], diagnosed: Sequence[Finding], loops: int | None
 ) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
     """Findings that speak for the recommended count, and those that speak for another.
 
-    Losses and scores that point to another count are listed even where they are not certain.
+    Losses and scores (`pairs`) that point to another count are listed even where not certain.
     """
     if loops is None:
         return (), ()
     reasons, against = [], []
-    for finding in findings:
+    for finding in (*pairs, *diagnosed):
         leaning = finding.verdict
-        if leaning == "undecided" and finding.about in (LOSS, SCORES):
+        if leaning == "undecided" and finding in pairs:
             leaning = "for" if finding.value > 0 else "against"
         speaks_for = leaning == ("for" if finding.more <= loops else "against")
         if finding.verdict != "undecided" and speaks_for:

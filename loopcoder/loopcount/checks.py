@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from loopcoder.errors import RecordError
 from loopcoder.loopcount.runs import Bench, Evidence, Run
-from loopcoder.records.rows import ModelIdentity, SampleRow
+from loopcoder.records.rows import DepthRow, ModelIdentity, SampleRow, TrainingRow
 
 _SHAPE = (("layers", "layers"), ("width", "width"), ("heads", "query_heads"))
 
@@ -12,8 +12,11 @@ _SHAPE = (("layers", "layers"), ("width", "width"), ("heads", "query_heads"))
 def check_comparable(evidence: Evidence) -> None:
     """Raises `RecordError` naming the two files that do not go together."""
     measured = evidence.measured
+    if not measured:
+        _check_arms(evidence.other_arms)
     for run in measured[1:]:
         _check_architecture(measured[0], run)
+    _check_study([run for run in measured if _study(run)])
     sampled = [run for run in measured if run.of(SampleRow)]
     for run in sampled[1:]:
         _check_text(sampled[0], run)
@@ -21,6 +24,30 @@ def check_comparable(evidence: Evidence) -> None:
     for bench in evidence.benches:
         for run in measured[:1]:
             _check_bench(bench, run)
+
+
+def _check_arms(others: Sequence[Run]) -> None:
+    arms = sorted({arm for run in others if (arm := _model(run).arm) is not None})
+    if arms:
+        raise RecordError(
+            f"every model here is of an arm ({', '.join(arms)}), and arms are not compared by "
+            "their loop counts; give the records of the study's main models too"
+        )
+
+
+def _check_study(runs: Sequence[Run]) -> None:
+    """Models of two studies were trained on other data, or for longer."""
+    for run in runs[1:]:
+        if _study(run) != _study(runs[0]):
+            raise RecordError(
+                f"{runs[0].name} is of the study {_study(runs[0])}, {run.name} of "
+                f"{_study(run)}: their models differ in more than loops; give one study's"
+            )
+
+
+def _study(run: Run) -> str | None:
+    rows = (row for row in run.rows if isinstance(row, TrainingRow | DepthRow))
+    return next((row.study for row in rows), None)
 
 
 def _check_architecture(first: Run, other: Run) -> None:

@@ -7,7 +7,7 @@ has the numbers.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -23,6 +23,7 @@ MIN_UNITS = 8  # fewer documents than this decide nothing
 RESAMPLES = 4999
 _MOST = 50_000_000  # entries of all resamples, 100 MB
 _BLOCK = 2_000_000  # entries that are drawn or multiplied at once
+_BOUNDLESS = 1e9  # stands for the t of a resample without spread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,20 @@ class SeedVariance:
     variance: float
     freedom: int
 
+    def of_mean(self, *models: int) -> Self:
+        """That of a mean over so many models, or of the difference of such means."""
+        return type(self)(self.variance * sum(1 / count for count in models), self.freedom)
+
+
+def pooled_variance(groups: Iterable[Array]) -> SeedVariance | None:
+    """Of one model, pooled over groups that differ by seeds alone; None without two in a group."""
+    several = [group for group in groups if len(group) > 1]
+    freedom = sum(len(group) - 1 for group in several)
+    if not freedom:
+        return None
+    squares = sum(float(((group - group.mean()) ** 2).sum()) for group in several)
+    return SeedVariance(squares / freedom, freedom)
+
 
 class Resamples:
     """The same resamples of `units` for every number of a comparison, so that all are paired.
@@ -119,12 +134,13 @@ def ratio_estimate(
         return Estimate(value=value, units=units)
     columns = np.stack((totals, weights, totals**2, totals * weights, weights**2), axis=1)
     error = float(_errors(columns.sum(axis=0)[None], units)[0])
-    if units < MIN_UNITS:  # shown, but nothing is called: too few to resample
-        t = [[-_quantile(level, units - 1), _quantile(level, units - 1)] for level in levels]
-    else:
+    t = np.array([[-1, 1]]) * [[_quantile(level, units - 1)] for level in levels]
+    if units >= MIN_UNITS:  # fewer are shown, but nothing is called: too few to resample
         tails = [[(1 - level) / 2, (1 + level) / 2] for level in levels]
-        t = np.quantile(_studentised(resamples.sums(columns), value, error, units), tails).tolist()
-    spans = [(value - high * error, value - low * error) for low, high in t]
+        drawn = np.quantile(_studentised(resamples.sums(columns), value, error, units), tails)
+        # Where nearly all units agree, too many resamples have no spread: Student's t stays.
+        t = drawn if np.abs(drawn).max() < 1e-4 * _BOUNDLESS else t
+    spans = [(value - high * error, value - low * error) for low, high in t.tolist()]
     if seeds is not None:
         lucky = [_with_seeds(value, error, units, seeds, level) for level in levels]
         spans = [_wider(a, b) for a, b in zip(spans, lucky, strict=True)]
@@ -158,8 +174,30 @@ def _studentised(sums: Array, value: float, error: float, units: int) -> Array:
     """A resample of one document over and over has no spread: its t is without bound."""
     moved, own = sums[:, 0] / sums[:, 1] - value, _errors(sums, units)
     spread = own > 1e-6 * error
-    t: Array = np.where(spread, moved / np.where(spread, own, 1.0), np.sign(moved) * 1e9)
+    t: Array = np.where(spread, moved / np.where(spread, own, 1.0), np.sign(moved) * _BOUNDLESS)
     return t
+
+
+def seeds_estimate(value: float, seeds: SeedVariance) -> Estimate:
+    """A number that nothing but the luck of seeds is known of: Student's t, and nothing called."""
+    spans = [_with_seeds(value, 0.0, 2, seeds, level) for level in (_SHOWN, 1 - _MISSED)]
+    (low, high), (low99, high99) = spans
+    error = math.sqrt(seeds.variance)
+    return Estimate(
+        value=value, units=0, low=low, high=high, low99=low99, high99=high99, seed_error=error
+    )
+
+
+def share_interval(share: float, questions: int) -> tuple[float, float]:
+    """95 % bounds of a share of `questions` that were right (Wilson): sound at 0 and 1 as well.
+
+    A mean over seeds of the same questions can only spread less than one seed's share.
+    """
+    z = float(stats.norm.ppf((1 + _SHOWN) / 2)) ** 2
+    middle = (share + z / (2 * questions)) / (1 + z / questions)
+    half = math.sqrt(z * share * (1 - share) / questions + (z / (2 * questions)) ** 2)
+    half /= 1 + z / questions
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _with_seeds(

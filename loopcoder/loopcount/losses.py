@@ -1,7 +1,7 @@
 """Held-out loss by loop count, in bits per byte, paired over documents."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -40,6 +40,28 @@ def exit_sweep(runs: Sequence[Run], resamples: int) -> Sweep | None:
     documents = _Documents(runs)
     totals = {r: np.stack([documents.bits(run, r) for run in runs]) for r in range(1, loops + 1)}
     return documents.sweep(LOSS, runs, totals, resamples, paired_models=True)
+
+
+def samples_sweep(
+    groups: Sequence[Sequence[Run]], loops: int, draw: Callable[[int], Resamples]
+) -> Sweep:
+    """Models of several kinds after `loops` loops; the first kind is number 0, gains are raw.
+
+    Raises `RecordError` where they share no sample.
+    """
+    runs = [run for group in groups for run in group]
+    documents = _Documents(runs)
+    return Sweep(
+        name=LOSS,
+        unit="bits per byte",
+        of="documents",
+        source=", ".join(run.name for run in runs),
+        basis="measured",
+        better=1,
+        totals={i: np.stack([documents.bits(r, loops) for r in g]) for i, g in enumerate(groups)},
+        weights=documents.bytes,
+        resamples=draw(len(documents.bytes)),
+    )
 
 
 def unshared_samples(runs: Sequence[Run]) -> int:

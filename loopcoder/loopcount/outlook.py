@@ -134,10 +134,19 @@ def caveats_of(
     left = unshared_samples(evidence.measured)
     if left:
         yield f"{left} samples are not in every run and were left out"
+    yield from _left_out(evidence)
     if found is not None and found.mean("offset_cost", 2) is not None:
         yield OFFSET_CAVEAT
     if evidence.measured and evidence.published:
         yield "published values are of other models: they are shown as costs and do not decide"
+
+
+def _left_out(evidence: Evidence) -> Iterator[str]:
+    models = {run.model.hash: run.model.arm for run in evidence.other_arms if run.model}
+    if models:
+        arms = ", ".join(sorted({arm for arm in models.values() if arm is not None}))
+        number = f"{len(models)} model" + ("" if len(models) == 1 else "s")
+        yield f"{number} of other arms ({arms}) left out: they differ in more than loops"
 
 
 def _of_sweep(sweep: Sweep) -> Iterator[str]:

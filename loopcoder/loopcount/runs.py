@@ -1,4 +1,4 @@
-"""What measurements left behind, file by file: probe records and the objects of `bench --json`."""
+"""What measurements left behind, file by file: records, and the objects of `bench --json`."""
 
 import json
 from collections import Counter
@@ -10,16 +10,24 @@ from typing import Any, TypeVar
 from loopcoder.errors import RecordError, file_errors
 from loopcoder.loopcount.published import PUBLISHED, published
 from loopcoder.records.files import read_records
-from loopcoder.records.rows import AnyRow, DataIdentity, ModelIdentity, Row, SampleRow
+from loopcoder.records.rows import (
+    AnyRow,
+    DataIdentity,
+    DepthRow,
+    ModelIdentity,
+    Row,
+    SampleRow,
+    TrainingRow,
+)
 
 _Row = TypeVar("_Row", bound=Row)
 _BENCH = {"machine", "model", "rows", "ratios"}
-_EXPECTED = "give what `loopcoder probe --out` or `loopcoder bench --json` wrote"
+_EXPECTED = "give what `loopcoder probe --out`, `study` or `bench --json` wrote"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """The rows of one file. They are of one `model` on one text, or (`model` None) published."""
+    """The rows of one file: of one `model` on one text, or (`model` None) published or trials."""
 
     name: str
     rows: tuple[AnyRow, ...]
@@ -56,13 +64,20 @@ class Evidence:
 
     @property
     def measured(self) -> tuple[Run, ...]:
-        """Runs of models that were here."""
-        return tuple(run for run in self.runs if run.model is not None)
+        """Runs of models that were here and that differ in loops alone: no study's other arms."""
+        return tuple(run for run in self.runs if run.model is not None and run.model.arm is None)
+
+    @property
+    def other_arms(self) -> tuple[Run, ...]:
+        """Runs of models that differ from a study's main ones in more than loops."""
+        return tuple(
+            run for run in self.runs if run.model is not None and run.model.arm is not None
+        )
 
     @property
     def published(self) -> tuple[Run, ...]:
         """What papers say."""
-        return tuple(run for run in self.runs if run.model is None)
+        return tuple(run for run in self.runs if run.model is None and not run.of(TrainingRow))
 
 
 def published_run() -> Run:
@@ -76,7 +91,9 @@ def as_run(name: str, rows: Sequence[AnyRow]) -> Run:
     if len(models) > 1:
         listed = " and ".join(f"{model.name} ({key[:12]})" for key, model in models.items())
         raise RecordError(f"{name}: rows of several models, {listed}; give a file for each model")
-    texts = {(row.source.data.hash, row.source.data.length) for row in rows if row.source.data}
+    # What a model was trained on, or asked, is no text whose samples are paired.
+    read = [row.source.data for row in rows if not isinstance(row, TrainingRow | DepthRow)]
+    texts = {(data.hash, data.length) for data in read if data}
     if len(texts) > 1:
         listed = " and ".join(f"{key[:12]} in samples of {length}" for key, length in sorted(texts))
         raise RecordError(f"{name}: rows of several texts, {listed}; give a file for each text")
@@ -87,6 +104,9 @@ def as_run(name: str, rows: Sequence[AnyRow]) -> Run:
                 f"{name}: sample {sample.document}, token {sample.start}, has {len(sample.nats)} "
                 f"losses for {sample.loops} loops; the row was changed, measure again"
             )
+    for row in rows:
+        if isinstance(row, DepthRow):
+            _check_answers(name, row)
     places = Counter((row.document, row.start, row.loops) for row in samples)
     for (document, start, _), count in places.most_common(1):
         if count > 1:
@@ -96,9 +116,17 @@ def as_run(name: str, rows: Sequence[AnyRow]) -> Run:
             )
     if samples and not (models and texts):
         raise RecordError(f"{name}: samples that name no model or no text; measure again")
-    data = next((row.source.data for row in rows if row.source.data), None)
+    data = next((each for each in read if each), None)
     model = next(iter(models.values()), None)
     return Run(name=name, rows=tuple(rows), model=model, data=data)
+
+
+def _check_answers(name: str, row: DepthRow) -> None:
+    if len(row.hops) != len(row.right) or not set("".join(row.right)) <= {"0", "1"}:
+        raise RecordError(
+            f"{name}: the answers to {row.task} ({row.mode}) are no line of 0 and 1 for each "
+            "number of hops; the row was changed, run the study again"
+        )
 
 
 def read_evidence(

@@ -1,19 +1,21 @@
-"""Benchmark scores by loop count, paired over tasks."""
+"""Benchmark scores, and accuracy on tasks that need depth, by loop count: paired over tasks."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from loopcoder.errors import RecordError
+from loopcoder.loopcount.depth import depth_scores
 from loopcoder.loopcount.intervals import Resamples
 from loopcoder.loopcount.runs import Run
 from loopcoder.loopcount.sweep import Sweep
 from loopcoder.records.rows import ScoreRow
 
 SCORES = "benchmark scores"
-# What a sweep's scores must have in common: who measured them, how, and in what unit.
-_Group = tuple[str, str, str]
+DEPTHS = "task depths"  # what depth accuracy is paired over: a task and a number of hops
+# What a sweep's scores must have in common: what they are, who measured them, how, in what unit.
+_Group = tuple[str, str, str, str]
 _Scores = dict[int, dict[str, dict[str, float]]]  # loops, model, task
 
 
@@ -26,11 +28,11 @@ def score_sweeps(runs: Sequence[Run], resamples: int, *, trained: bool) -> list[
     groups: dict[_Group, _Scores] = defaultdict(lambda: defaultdict(dict))
     sources: dict[_Group, dict[str, None]] = defaultdict(dict)
     for run in runs:
-        for row in run.of(ScoreRow):
+        for name, row in _named(run):
             model = row.source.model
             if row.loops is None or (model and trained and model.trained_loops != row.loops):
                 continue
-            key = (row.source.citation or "", row.metric, row.unit)
+            key = (name, row.source.citation or "", row.metric, row.unit)
             _add(groups[key], row, row.loops, run.name)
             sources[key][row.source.citation or run.name] = None
     found = (
@@ -38,6 +40,11 @@ def score_sweeps(runs: Sequence[Run], resamples: int, *, trained: bool) -> list[
         for key in sorted(groups)
     )
     return [sweep for sweep in found if sweep]
+
+
+def _named(run: Run) -> Iterator[tuple[str, ScoreRow]]:
+    yield from ((SCORES, row) for row in run.of(ScoreRow))
+    yield from depth_scores(run)
 
 
 def _add(scores: _Scores, row: ScoreRow, loops: int, name: str) -> None:
@@ -65,11 +72,11 @@ def _sweep(
     shared = sorted(set.intersection(*every))
     if not shared:
         return None
-    citation, _, unit = key
+    name, citation, _, unit = key
     return Sweep(
-        name=SCORES,
+        name=name,
         unit="points" if unit == "%" else unit,
-        of="tasks",
+        of="tasks" if name == SCORES else DEPTHS,
         source=source,
         basis="published" if citation else "measured",
         better=1,

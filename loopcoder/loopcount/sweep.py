@@ -14,6 +14,7 @@ from loopcoder.loopcount.intervals import (
     Estimate,
     Resamples,
     SeedVariance,
+    pooled_variance,
     ratio_estimate,
 )
 
@@ -42,7 +43,7 @@ class Sweep:
 
     name: str
     unit: str
-    of: str  # "documents" or "tasks"
+    of: str  # "documents", "tasks", ...
     source: str
     basis: Basis
     better: int
@@ -80,18 +81,11 @@ class Sweep:
         """Of one model, pooled over loop counts that have several; None where none has."""
         if self.paired_models:
             return None
-        groups = [t.sum(axis=1) / self.weights.sum() for t in self.totals.values() if len(t) > 1]
-        freedom = sum(len(group) - 1 for group in groups)
-        if not freedom:
-            return None
-        squares = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
-        return SeedVariance(squares / freedom, freedom)
+        return pooled_variance(t.sum(axis=1) / self.weights.sum() for t in self.totals.values())
 
     def _luck(self, *loops: int) -> SeedVariance | None:
         one = self._seed_variance
-        if one is None:
-            return None
-        return SeedVariance(one.variance * sum(1 / len(self.totals[r]) for r in loops), one.freedom)
+        return one.of_mean(*(len(self.totals[r]) for r in loops)) if one else None
 
     @property
     def counts_seeds(self) -> bool:

@@ -23,18 +23,23 @@ def source_of(
     model_hash: str | None = None,
     seed: int | None = None,
     command: str | None = None,
+    arm: str | None = None,
 ) -> Source:
     """Where rows about `model` come from.
 
     `model_hash` is a checkpoint's (`checkpoint_hash`); without it the weights in memory are
-    hashed. `command` is this process's own if not given.
+    hashed. `command` is this process's own if not given; `arm` as in `ModelIdentity`.
     """
     dtype = str(model.model.embed_tokens.weight.dtype).removeprefix("torch.")
     return Source(
         command=" ".join(sys.argv) if command is None else command,
         version=version("loopcoder"),
         model=model_identity(
-            model.config, name=name, model_hash=model_hash or weights_hash(model), dtype=dtype
+            model.config,
+            name=name,
+            model_hash=model_hash or weights_hash(model),
+            dtype=dtype,
+            arm=arm,
         ),
         data=data,
         seed=seed,
@@ -43,7 +48,9 @@ def source_of(
     )
 
 
-def model_identity(config: ModelConfig, *, name: str, model_hash: str, dtype: str) -> ModelIdentity:
+def model_identity(
+    config: ModelConfig, *, name: str, model_hash: str, dtype: str, arm: str | None = None
+) -> ModelIdentity:
     """What rows say of a model with this configuration."""
     return ModelIdentity(
         name=name,
@@ -56,6 +63,7 @@ def model_identity(config: ModelConfig, *, name: str, model_hash: str, dtype: st
         width=config.hidden_size,
         window=config.window,
         dtype=dtype,
+        arm=arm,
     )
 
 

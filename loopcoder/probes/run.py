@@ -42,7 +42,11 @@ RECORDS = "probe.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeSettings:
-    """What `run_probe` measures; the fields are the command's options."""
+    """What `run_probe` measures; the fields are the command's options.
+
+    `name` is what records call the model, by default what it is found by; `arm` as in
+    `ModelIdentity`.
+    """
 
     model: str
     out: Path
@@ -60,6 +64,8 @@ class ProbeSettings:
     device: str = "auto"
     force: bool = False
     command: str | None = None
+    name: str | None = None
+    arm: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,11 +105,12 @@ def run_probe(settings: ProbeSettings, report: Report = lambda done, total: None
     model = _load(settings, directory)
     source = source_of(
         model,
-        name=_name(settings.model),
+        name=settings.name or _name(settings.model),
         data=DataIdentity(name=draw.documents.name, hash=drawn.hash, length=draw.length),
         model_hash=checkpoint_hash(directory),
         seed=settings.seed,
         command=settings.command,
+        arm=settings.arm,
     )
     kept: list[Row] = []
     done = 0

@@ -19,7 +19,9 @@ class ModelIdentity(_Frozen):
     """Which model was measured.
 
     `hash` is of its weights and configuration; `architecture` of the configuration without what
-    belongs to looping, so that models trained at several loop counts share it.
+    belongs to looping, so that models trained at several loop counts share it. `arm` names what
+    else sets it apart from a study's main models, which have none: those alone are compared by
+    their loop counts.
     """
 
     name: str
@@ -32,6 +34,7 @@ class ModelIdentity(_Frozen):
     width: int
     window: int
     dtype: str
+    arm: str | None = None
 
 
 class DataIdentity(_Frozen):
@@ -201,6 +204,54 @@ class AnswerRow(Row):
     subject: str | None = None
 
 
+class TrainingRow(Row):
+    """A model that a study trained: on how much, at what cost, and how well it predicts.
+
+    `arm` names what sets it apart from the study's other models of `loops` loops; `stage` is
+    "trial" where a setting was tried for fewer steps, "run" where it was trained to the end.
+    `settings` are the recipe's fields that were tried or chosen. `bits_per_byte` is held out, at
+    `loops` loops; `by_loops` at each count of a model that was trained for several;
+    `start_bits_per_byte` before the first step, of a model that goes on from another.
+    """
+
+    kind: Literal["training"] = "training"
+    study: str
+    arm: str
+    stage: Literal["trial", "run"]
+    loops: int
+    seed: int
+    parameters: int
+    steps: int
+    tokens: int
+    flops: float
+    seconds: float
+    settings: dict[str, str | int | float | bool | list[int]] = {}
+    bits_per_byte: float
+    loss: float  # nats per predicted token
+    by_loops: dict[int, float] = {}
+    start_bits_per_byte: float | None = None
+
+
+class DepthRow(Row):
+    """Exact-match answers to one generated task (`loopcoder.depth`), run at `loops` loops.
+
+    `right[i]` has a character for each question of `hops[i]` hops, in the order in which every
+    model of the study was asked them: 1 right, 0 wrong. Training had questions of up to
+    `trained_hops` hops. `mode` "direct" asks for the answer, "steps" for the steps before it too.
+    """
+
+    kind: Literal["depth"] = "depth"
+    study: str
+    arm: str
+    seed: int
+    loops: int
+    task: str
+    mode: Literal["direct", "steps"]
+    trained_hops: int
+    hops: list[int]
+    right: list[str]
+
+
 class TimingRow(Row):
     """A latency or memory that someone published; our own come from `loopcoder bench --json`."""
 
@@ -227,6 +278,8 @@ AnyRow = Annotated[
     | CostRow
     | ScoreRow
     | AnswerRow
+    | TrainingRow
+    | DepthRow
     | TimingRow
     | NoteRow,
     Field(discriminator="kind"),

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 _RAISED = str.maketrans("r-0123456789", "ʳ⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _LOWERED = str.maketrans("t-0123456789", "ₜ₋₀₁₂₃₄₅₆₇₈₉")
+_PREFIXES = ("", "k", "M", "G", "T", "P", "E")
+_MOST_FILES = 3
 _JOINERS = "\u200c\u200d"
 
 
@@ -44,6 +46,40 @@ def with_interval(value: float, low: float | None, high: float | None) -> str:
 def count(value: int | None) -> str:
     """A whole number."""
     return "\u2013" if value is None else f"{value:,}"
+
+
+def amount(value: float, unit: str) -> str:
+    """`value` with three digits and a prefix: 3.05 ms, 57.3 kB, 1.20 PFLOP."""
+    if unit == "s" and value < 1:
+        return f"{number(1e3 * value)} ms"
+    if unit not in ("B", "FLOP"):
+        return f"{number(value)} {unit}"
+    place = 0
+    while value >= 999.5 and place < len(_PREFIXES) - 1:
+        value, place = value / 1000, place + 1
+    return f"{number(value)} {_PREFIXES[place]}{unit}"
+
+
+def duration(seconds: float) -> str:
+    """How long something took, in the unit that people would say it in."""
+    for size, unit in ((3600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * size:
+            return f"{number(seconds / size)} {unit}"
+    return amount(seconds, "s")
+
+
+def in_loops(loops: int) -> str:
+    """`1 loop`, `2 loops`."""
+    return f"{loops} loop" + ("" if loops == 1 else "s")
+
+
+def files(source: str, basis: str) -> str:
+    """Where a number comes from; of many files the first, as every one is in the sources."""
+    names = source.split(", ")
+    if basis != "measured" or len(names) <= _MOST_FILES:
+        return visible(source)
+    first, rest = names[: _MOST_FILES - 1], names[_MOST_FILES - 1 :]
+    return f"{visible(', '.join(first))} and {len(rest)} more files"
 
 
 def listed(words: Sequence[str]) -> str:

@@ -13,15 +13,20 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
 from loopcoder.errors import RecordError, file_errors
-from loopcoder.loopcount import Evidence, advise
+from loopcoder.loopcount import Evidence, Study, advise, studies
 from loopcoder.report.numbers import count, visible
 from loopcoder.report.plots import COLOURS
 from loopcoder.report.runs import Run, sort_runs
 from loopcoder.report.sections import attention, output, similarity, states, tokens
+from loopcoder.report.sections.ablation import ablation
+from loopcoder.report.sections.depth import depth
 from loopcoder.report.sections.loss import loss
 from loopcoder.report.sections.recommendation import recommendation
 from loopcoder.report.sections.scissors import scissors
 from loopcoder.report.sections.sources import sources
+from loopcoder.report.sections.trained import trained
+from loopcoder.report.sections.tuning import tuning
+from loopcoder.report.shown import shown_runs
 from loopcoder.report.svg import DASHES
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -60,7 +65,9 @@ def write_report(directory: Path, out: Path, evidence: Evidence) -> int:
 
 def render(evidence: Evidence) -> str:
     """The page as one string of HTML; runs that cannot be compared are shown without an advice."""
-    runs = sort_runs(row for run in evidence.runs for row in run.rows)
+    shown, notes = shown_runs(evidence)
+    runs = sort_runs(row for run in shown for row in run.rows)
+    found = studies(evidence)
     advice, why_not = None, ""
     try:
         advice = advise(evidence)
@@ -69,6 +76,9 @@ def render(evidence: Evidence) -> str:
     sections = [
         recommendation(advice, why_not),
         loss(evidence, advice),
+        depth(found, evidence, advice),
+        trained(found),
+        ablation(found, evidence.published),
         scissors(runs, advice.costs if advice else ()),
         states.steps(runs),
         states.rank(runs),
@@ -78,13 +88,14 @@ def render(evidence: Evidence) -> str:
         output.lens(runs),
         output.peak(runs),
         tokens.tokens(runs),
-        sources(evidence),
+        tuning(found),
+        sources(evidence, notes),
     ]
     template = _environment().get_template("page.html")
     return template.render(
-        title=_title(runs),
-        what=_what(runs),
-        sections=sections,
+        title=_title(runs, found),
+        what=_what(runs, found),
+        sections=[section for section in sections if section],
         style=Markup(_read("style.css").replace("RAMP", _ramp())),
         script=Markup(_read("page.js")),
         dashes=[" ".join(map(str, pattern)) for _, pattern in DASHES],
@@ -98,16 +109,21 @@ def _inside(directory: Path, name: str) -> str:
     return str(path.relative_to(directory)) if path.is_relative_to(directory) else name
 
 
-def _title(runs: Sequence[Run]) -> str:
-    names = dict.fromkeys(run.label.rpartition(" (R\u00a0=")[0] for run in runs)
+def _title(runs: Sequence[Run], found: Sequence[Study]) -> str:
+    names = dict.fromkeys(visible(study.name) for study in found) or dict.fromkeys(
+        run.label.rpartition(" (R\u00a0=")[0] for run in runs
+    )
     return f"How many loops? {', '.join(list(names)[:3])}{' and others' if len(names) > 3 else ''}"
 
 
-def _what(runs: Sequence[Run]) -> str:
+def _what(runs: Sequence[Run], found: Sequence[Study]) -> str:
     samples = max((p.samples or 0 for run in runs for p in run.points("loss")), default=0)
     told = f", on up to {count(samples)} samples of text" if samples else ""
-    number = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
-    return f"{number}{told}. Everything here is read from records."
+    number = f"{len(runs)} run{'' if len(runs) == 1 else 's'}{told}"
+    models = sum(len(study.models) for study in found)
+    trained = f"{models} model{'' if models == 1 else 's'} of a study"
+    parts = [*([trained] if models else []), *([number] if runs or not models else [])]
+    return f"{'; '.join(parts)}. Everything here is read from records."
 
 
 @cache

@@ -19,6 +19,7 @@ from loopcoder.report.svg import DASHES, INK, MARKERS, MUTED, PAPER, SERIES, dra
 WIDTH, HEIGHT = 360, 236
 SMALL = 150
 COLOURS = "cividis"
+MOST_LETTERS = 24  # of a name beside a drawing
 MOST_WRITTEN = 96  # cells; more and their numbers would not be legible
 
 
@@ -68,6 +69,50 @@ def by_loop(
         if named and len(lines) > 1:
             _labels(axes, [(line.label, line.style, line.points[-1]) for line in lines])
         return Panel(drawing=inline(figure, name, f"{title or unit} in {unit}, by {across}"))
+
+
+def by_hops(
+    name: str, title: str, unit: str, lines: Sequence[Line], *, trained: int, top: float
+) -> Panel:
+    """Means with 95 % intervals at each number of hops; a line marks where training's end.
+
+    The `loop` of a point is its number of hops here.
+    """
+    hops = sorted({point.loop for line in lines for point in line.points})
+    span = hops[-1] - hops[0]
+    with drawing(WIDTH, HEIGHT) as (figure, axes):
+        for line, shift in zip(lines, _apart(len(lines)), strict=True):
+            _line(axes, line, shift * max(1.0, span / 5))
+        if hops[-1] > trained:
+            axes.axvline(trained + 0.5, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.set_ylim(-0.04 * top, 1.04 * top)
+        axes.set_xlim(hops[0] - 0.4 - span / 20, hops[-1] + 0.4 + span / 20)
+        axes.xaxis.set_major_locator(_hop_ticks(hops))
+        axes.yaxis.set_major_locator(_ticks())
+        _titles(axes, title, "hops", unit)
+        return Panel(drawing=inline(figure, name, f"{title}: {unit}, by hops"))
+
+
+def differences(
+    name: str,
+    title: str,
+    unit: str,
+    bars: Sequence[tuple[str, float, float | None, float | None]],
+) -> Panel:
+    """A dot with its interval for each (label, value, low, high), one below the other."""
+    with drawing(WIDTH, 74 + 24 * len(bars)) as (figure, axes):
+        axes.axvline(0, color=MUTED, linewidth=1.2)
+        for place, (_, value, low, high) in enumerate(bars):
+            if low is not None and high is not None:
+                axes.hlines(place, low, high, color=SERIES[0], linewidth=1.6)
+            axes.plot([value], [place], "o", color=SERIES[0])
+        axes.set_yticks(range(len(bars)), [_short(label) for label, *_ in bars])
+        axes.set_ylim(len(bars) - 0.4, -0.6)
+        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+        axes.grid(visible=False, axis="y")
+        axes.grid(visible=True, axis="x")
+        _titles(axes, title, unit, "")
+        return Panel(drawing=inline(figure, name, f"{title}: {unit}"))
 
 
 def blades(name: str, lines: Sequence[Line]) -> Panel:
@@ -221,6 +266,20 @@ def _loops(axes: Axes, loops: Sequence[int]) -> None:
 
 def _ticks() -> MaxNLocator:
     return MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
+
+
+def _hop_ticks(hops: Sequence[int]) -> FixedLocator:
+    """The numbers of hops that were asked, as many as can be read."""
+    kept = [hops[0]]
+    for hop in hops[1:]:
+        if hop - kept[-1] >= (hops[-1] - hops[0]) / 14:
+            kept.append(hop)
+    return FixedLocator(kept)
+
+
+def _short(label: str) -> str:
+    """A name that leaves room for the drawing beside it."""
+    return label if len(label) <= MOST_LETTERS else f"{label[: MOST_LETTERS - 1]}\u2026"
 
 
 def _titles(axes: Axes, title: str, across: str, up: str) -> None:

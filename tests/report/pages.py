@@ -1,13 +1,16 @@
 """Pages for the tests, and a reader of what they hold."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
 
 from loopcoder.loopcount.runs import Evidence, as_run, published_run
 from loopcoder.records.rows import AnyRow
 from loopcoder.report.page import render
+from tests.loopcount.study import evidence_of
 from tests.report.rows import probe_rows
+from tests.report.study import study_files
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -17,6 +20,12 @@ def page(*runs: Sequence[AnyRow]) -> str:
     return render(
         Evidence(runs=tuple(as_run(f"r{i}/probe.jsonl", rows) for i, rows in enumerate(runs)))
     )
+
+
+def study_page(files: Mapping[str, Sequence[AnyRow]], *, papers: bool = True) -> str:
+    """The page of a study's files, with the papers' values."""
+    found = evidence_of(files)
+    return render(replace(found, runs=(*found.runs, *([published_run()] if papers else []))))
 
 
 @cache
@@ -31,6 +40,8 @@ PAGES = {
     "r4": lambda: page(probe_rows(4)),
     "several": lambda: page(*(probe_rows(r, layers=3) for r in (1, 2, 3))),
     "published": lambda: page(published_run().rows),
+    "study": lambda: study_page(study_files()),
+    "study, no probes": lambda: study_page(study_files(probes=False)),
 }
 
 

@@ -37,10 +37,15 @@ SECTIONS = [
 ]
 
 
+STUDY_SECTIONS = [*SECTIONS[:2], "depth", "trained", "ablation", *SECTIONS[2:-1], "tuning"]
+
+
 def test_every_section_stands_in_its_order(html: str) -> None:
     read = Page(html)
     found = [read.attributes(i)["id"] for i in read.find("section")]
-    assert found == SECTIONS
+    study = "tuning" in found
+    assert found == ([*STUDY_SECTIONS, SECTIONS[-1]] if study else SECTIONS)
+    assert study == ("models of a study" in read.text(read.find("p", class_="what")[0]))
     linked = [read.attributes(i)["href"] for i in read.within(read.find("nav")[0], "a")]
     assert linked == [f"#{name}" for name in found]
 

@@ -1,15 +1,27 @@
 """What the sections share: the figure of a measure by loop, its table, and what is missing."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from loopcoder.loopcount import Study
 from loopcoder.records.measures import MEASURES
 from loopcoder.records.rows import NoteRow
 from loopcoder.report import plots
-from loopcoder.report.numbers import capital, count, formula, interval, listed, number, small
+from loopcoder.report.numbers import (
+    capital,
+    count,
+    formula,
+    interval,
+    listed,
+    number,
+    small,
+    visible,
+)
 from loopcoder.report.parts import Figure, Table
 from loopcoder.report.runs import Point, Run
 
 PROBE = "loopcoder probe MODEL --data TEXT --samples N --out DIR"
+NOTHING = "\u2013"  # an empty place of a table
 INTERVALS = "Bars: 95 % intervals."
 _SPANS = {
     "update_angle": (-1.08, 1.08),
@@ -113,3 +125,28 @@ def missing(runs: Sequence[Run], measures: Sequence[str], *, loops: int = 1) -> 
 
 def _has(run: Run, measure: str) -> bool:
     return bool(run.points(measure) or run.layers(measure))
+
+
+def of_study(caption: str, study: Study, *, several: bool) -> str:
+    """`caption`, and of which study where the page shows several."""
+    return f"{caption}: {visible(study.name)}" if several else caption
+
+
+def setting(value: object) -> str:
+    """A field of a recipe."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return f"[{', '.join(map(setting, value))}]"
+    return f"{value:g}" if isinstance(value, float) else visible(str(value))
+
+
+def without_empty(table: Table) -> Table:
+    """`table` without the columns that have nothing in any row."""
+    kept = [i for i in range(len(table.columns)) if any(row[i] != NOTHING for row in table.rows)]
+    return replace(
+        table,
+        columns=tuple(table.columns[i] for i in kept),
+        rows=[[row[i] for i in kept] for row in table.rows],
+        words=frozenset(place for place, i in enumerate(kept) if i in table.words),
+    )

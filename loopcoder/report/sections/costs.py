@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from loopcoder.loopcount.advice import Cost
 from loopcoder.loopcount.costs import cost_ratio
 from loopcoder.report import plots
-from loopcoder.report.numbers import listed, number, visible
+from loopcoder.report.numbers import amount, listed, number, visible
 from loopcoder.report.parts import Figure, Table
 from loopcoder.report.runs import Point
-
-_PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 
 def cost_figure(costs: Sequence[Cost]) -> Figure | None:
@@ -61,7 +59,7 @@ def _table(costs: Sequence[Cost]) -> Table:
             (
                 cost.what,
                 str(cost.loops),
-                _amount(cost.value, cost.unit),
+                amount(cost.value, cost.unit),
                 number(cost.ratio),
                 cost.basis,
                 visible(cost.conditions),
@@ -72,15 +70,3 @@ def _table(costs: Sequence[Cost]) -> Table:
         caption="Every cost that can be compared with one loop",
         words=frozenset({0, 4, 5, 6}),
     )
-
-
-def _amount(value: float, unit: str) -> str:
-    """`value` with three digits and a prefix: 3.05 ms, 57.3 kB."""
-    if unit == "s" and value < 1:
-        return f"{number(1e3 * value)} ms"
-    if unit not in ("B", "FLOP"):
-        return f"{number(value)} {unit}"
-    place = 0
-    while value >= 999.5 and place < len(_PREFIXES) - 1:
-        value, place = value / 1000, place + 1
-    return f"{number(value)} {_PREFIXES[place]}{unit}"

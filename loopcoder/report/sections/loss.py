@@ -1,31 +1,34 @@
 """Loss and scores by loop count: models trained for it, and one checkpoint stopped early."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from loopcoder.loopcount.advice import Advice, Finding, LossTable
+from loopcoder.loopcount import studies
+from loopcoder.loopcount.advice import Advice, LossTable
 from loopcoder.loopcount.intervals import RESAMPLES
 from loopcoder.loopcount.losses import exit_sweep, trained_sweep
 from loopcoder.loopcount.runs import Evidence
 from loopcoder.loopcount.runs import Run as RecordRun
-from loopcoder.loopcount.sweep import Level, Sweep
-from loopcoder.records.rows import ScoreRow
+from loopcoder.loopcount.sweep import Sweep
 from loopcoder.report import plots
-from loopcoder.report.numbers import capital, count, interval, number, signed, visible
+from loopcoder.report.numbers import count, interval, number, visible
 from loopcoder.report.parts import Figure, Section, Table
-from loopcoder.report.runs import Point
 from loopcoder.report.sections.common import INTERVALS, PROBE
+from loopcoder.report.sections.levels import level_points, levels_figure
 
 
 def loss(evidence: Evidence, advice: Advice | None) -> Section:
     """Trained models against each other, then each checkpoint's own curve."""
     tables = _compared(evidence, advice) if advice else []
-    figures = [_levels_figure(table, i, evidence.runs) for i, table in enumerate(tables)]
-    own = _exit_figure(evidence.measured)
+    figures = [levels_figure(f"loss-{i}", table, evidence.runs) for i, table in enumerate(tables)]
+    own = _exit_figure(evidence)
     missing = []
     if not tables:
+        what = "models of one architecture trained at several loop counts"
+        if studies(evidence):
+            what = "samples of held-out text read by models trained at several loop counts"
         missing = [
-            "Not in these records: models of one architecture trained at several loop counts. "
-            f"`{PROBE}` with each of them, on one text, compares them."
+            f"Not in these records: {what}. `{PROBE}` with each of them, on one text, compares "
+            "them."
         ]
     if own is None:
         missing.append(
@@ -53,126 +56,17 @@ def _compared(evidence: Evidence, advice: Advice) -> list[LossTable]:
     return [*trained, *(table for table in advice.tables if table.of == "tasks")]
 
 
-def _levels_figure(table: LossTable, number_of_table: int, runs: Sequence[RecordRun]) -> Figure:
-    line = plots.Line(label="", style=0, points=_points(table.levels))
-    name = f"loss-{number_of_table}"
-    scores = _score_table(table, runs) if table.of == "tasks" else None
-    bars = any(level.low is not None for level in table.levels)
-    told = f" {table.of.capitalize()} differ widely; gains are paired, so that this cancels."
-    return Figure(
-        name=name,
-        title=f"{capital(table.name)}, models trained at each loop count",
-        panels=[plots.by_loop(name, "", table.unit, [line], across="loops trained and run")],
-        sentence=_levels_said(table),
-        key=f"{capital(table.basis)}: {visible(table.source)}."
-        + (f" Bars: 95 % intervals over {table.of}.{told}" if bars else ""),
-        tables=[_levels_table(table), *([scores] if scores else [])],
-    )
-
-
-def _points(levels: Sequence[Level]) -> list[Point]:
-    return [
-        Point(level.loops, level.value, level.low, level.high, None, level.units, "")
-        for level in levels
-    ]
-
-
-def _levels_said(table: LossTable) -> str:
-    better = min if table.unit == "bits per byte" else max
-    best = better(table.levels, key=lambda level: level.value)
-    have = "1 loop has" if best.loops == 1 else f"{best.loops} loops have"
-    gain = next((gain for gain in table.gains if best.loops in (gain.fewer, gain.more)), None)
-    told = f", better than {_better_than(gain, best.loops)}" if gain else ""
-    return f"{have} the best {table.name}, {number(best.value)} {table.unit}{told}."
-
-
-def _better_than(gain: Finding, best: int) -> str:
-    if gain.more == best:
-        return f"{gain.fewer} by {_certain(gain.value, gain.low99, gain.high99)}"
-    low = None if gain.high99 is None else -gain.high99
-    high = None if gain.low99 is None else -gain.low99
-    return f"{gain.more} by {_certain(-gain.value, low, high)}"
-
-
-def _certain(value: float, low: float | None, high: float | None) -> str:
-    known = low is not None and high is not None
-    return f"{number(value)} (99 %: {interval(low, high)})" if known else number(value)
-
-
-def _levels_table(table: LossTable) -> Table:
-    gains = {gain.more: gain for gain in table.gains}
-    return Table(
-        columns=(
-            "loops",
-            table.unit,
-            "95 % interval",
-            "gain over the count before",
-            "99 % interval of the gain",
-            "verdict",
-            "models",
-            table.of,
-        ),
-        rows=[
-            (
-                str(level.loops),
-                number(level.value, 4),
-                interval(level.low, level.high),
-                *_gain_cells(gains.get(level.loops)),
-                count(level.models),
-                count(level.units),
-            )
-            for level in table.levels
-        ],
-        caption=f"{capital(table.name)}; {visible(table.source)}",
-        words=frozenset({0, 5}),
-    )
-
-
-def _gain_cells(gain: Finding | None) -> tuple[str, str, str]:
-    if gain is None:
-        return "\u2013", "\u2013", "\u2013"
-    return signed(gain.value), interval(gain.low99, gain.high99), gain.verdict
-
-
-def _score_table(table: LossTable, runs: Sequence[RecordRun]) -> Table | None:
-    """Every task behind a table of scores."""
-    rows = [
-        row
-        for run in runs
-        for row in run.of(ScoreRow)
-        if row.loops is not None and (row.source.citation or run.name) in table.source
-    ]
-    loops = sorted({row.loops for row in rows if row.loops is not None})
-    places = dict.fromkeys((row.task, row.metric, row.unit) for row in rows)
-    if not rows:
-        return None
-    values = {(row.task, row.metric, row.unit, row.loops): row.value for row in rows}
-    return Table(
-        columns=("task", "metric", *(f"{r} loop{'' if r == 1 else 's'}" for r in loops)),
-        rows=[
-            (
-                visible(task),
-                visible(f"{metric}, {unit}"),
-                *(number(values.get((task, metric, unit, r))) for r in loops),
-            )
-            for task, metric, unit in places
-        ],
-        caption="Every task",
-        words=frozenset({0, 1}),
-    )
-
-
-def _exit_figure(runs: Sequence[RecordRun]) -> Figure | None:
+def _exit_figure(evidence: Evidence) -> Figure | None:
     """Each checkpoint's loss if it stopped after a loop; None where no run has samples for it."""
     curves = [
-        (_name(run), run.loops, sweep)
-        for run in runs
-        if run.loops > 1 and (sweep := exit_sweep([run], RESAMPLES))
+        (name, sweep.loops[-1], sweep)
+        for name, runs in _checkpoints(evidence)
+        if (sweep := exit_sweep(runs, RESAMPLES))
     ]
     if not curves:
         return None
     lines = [
-        plots.Line(label=f"R = {loops}", style=i, points=_points(sweep.levels))
+        plots.Line(label=f"R = {loops}", style=i, points=level_points(sweep.levels))
         for i, (_, loops, sweep) in enumerate(curves)
     ]
     label, _, longest = max(curves, key=lambda curve: curve[1])
@@ -188,6 +82,19 @@ def _exit_figure(runs: Sequence[RecordRun]) -> Figure | None:
         legend=tuple((i, name) for i, (name, _, _) in enumerate(curves)) if len(curves) > 1 else (),
         tables=[_exit_table(curves)],
     )
+
+
+def _checkpoints(evidence: Evidence) -> Iterator[tuple[str, list[RecordRun]]]:
+    """Runs that share a curve, and its name: the seeds of a study's loop count, else each alone."""
+    runs = [run for run in evidence.measured if run.loops > 1]
+    for study in studies(evidence):
+        for group in study.main_groups:
+            seeds = [run for run in runs if any(run is model.probe for model in group)]
+            if len(seeds) > 1:
+                many = f"R\u00a0=\u00a0{group[0].loops}, {len(seeds)} seeds"
+                yield f"{visible(group[0].arm)} ({many})", seeds
+                runs = [run for run in runs if run not in seeds]
+    yield from ((_name(run), [run]) for run in runs)
 
 
 def _name(run: RecordRun) -> str:

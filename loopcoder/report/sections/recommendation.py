@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from loopcoder.loopcount.advice import Advice, Finding, LoopRow
-from loopcoder.report.numbers import number, sentence, signed, visible
+from loopcoder.report.numbers import files, number, sentence, signed
 from loopcoder.report.parts import Section, Table
 
 
@@ -59,7 +59,7 @@ def _headline(advice: Advice) -> str:
 def _by_source(findings: Sequence[Finding]) -> dict[str, list[str]]:
     told: dict[str, list[str]] = {}
     for finding in findings:
-        source = f"{finding.basis}: {visible(finding.source)}"
+        source = f"{finding.basis}: {files(finding.source, finding.basis)}"
         told.setdefault(source, []).append(sentence(finding.sentence))
     return told
 

@@ -8,12 +8,13 @@ from loopcoder.records.measures import MEASURES
 from loopcoder.records.rows import AnyRow, MeasureRow, NoteRow
 from loopcoder.report.numbers import count, formula, visible
 from loopcoder.report.parts import Section, Table
+from loopcoder.report.sections.common import NOTHING, without_empty
 
 _DIGITS = 16  # of a hash: enough to tell files apart
 
 
-def sources(evidence: Evidence) -> Section:
-    """Everything that is needed to take the measurements again."""
+def sources(evidence: Evidence, notes: Sequence[str] = ()) -> Section:
+    """Everything that is needed to take the measurements again; `notes` on what is not shown."""
     rows = [row for run in evidence.runs for row in run.rows]
     tables = [
         _commands(evidence),
@@ -22,7 +23,7 @@ def sources(evidence: Evidence) -> Section:
         _machines(evidence),
         _definitions(rows),
     ]
-    notes = dict.fromkeys(row.text for row in rows if isinstance(row, NoteRow))
+    told = dict.fromkeys([*notes, *(row.text for row in rows if isinstance(row, NoteRow))])
     return Section(
         name="sources",
         title="Conventions, definitions and sources",
@@ -31,7 +32,7 @@ def sources(evidence: Evidence) -> Section:
         "stands for the embedding. Intervals are of 95 % over documents unless a line says "
         "otherwise.",
         tables=[table for table in tables if table.rows],
-        missing=[f"Note: {text}" for text in notes],
+        missing=[f"Note: {text}" for text in told],
     )
 
 
@@ -64,9 +65,10 @@ def _minute(time: str) -> str:
 
 def _models(rows: Sequence[AnyRow]) -> Table:
     models = {row.source.model.hash: row.source.model for row in rows if row.source.model}
-    return Table(
+    table = Table(
         columns=(
             "model",
+            "arm",
             "hash",
             "architecture",
             "loops",
@@ -80,6 +82,7 @@ def _models(rows: Sequence[AnyRow]) -> Table:
         rows=[
             (
                 visible(m.name),
+                NOTHING if m.arm is None else visible(m.arm),
                 m.hash[:_DIGITS],
                 m.architecture[:_DIGITS],
                 str(m.trained_loops),
@@ -93,8 +96,9 @@ def _models(rows: Sequence[AnyRow]) -> Table:
             for m in models.values()
         ],
         caption="Models; hashes by their first 16 digits, window in keys",
-        words=frozenset({0, 1, 2, 9}),
+        words=frozenset({0, 1, 2, 3, 10}),
     )
+    return without_empty(table)
 
 
 def _texts(rows: Sequence[AnyRow]) -> Table:
