@@ -31,6 +31,7 @@ SMALLER = {
     "eval compare": "run in tests/eval/test_commands.py",
     "eval export": "run in tests/eval/test_commands.py",
     "eval bfcl": "needs an environment of its own; run in tests/eval/bfcl",
+    "study": "hours; tests/study/test_command.py runs study_smoke, test_recipe.py reads the others",
     "info ./model": "run on a checkpoint made here in tests/checkpoint/test_commands.py",
 }
 

@@ -10,16 +10,24 @@ PAIRS = {"(": ")", "[": "]", "{": "}"}
 def brackets(rng: Random, hops: int) -> Question:
     """Open brackets, the last of them followed by a closed part nested `hops` deep.
 
-    The steps are the depth after every bracket.
+    Closed pairs stand between the others, so that counting alone does not find the last one. The
+    steps are the depth after every bracket.
     """
     last = rng.choice("([{")
-    text = "".join(rng.choice("([{") for _ in range(rng.randrange(4))) + last + _closed(rng, hops)
+    text = "".join(_pairs(rng) + rng.choice("([{") for _ in range(rng.randrange(4)))
+    text += _pairs(rng) + last + _closed(rng, hops)
     depth, trace = 0, ""
     for bracket in text:
         depth += 1 if bracket in PAIRS else -1
         trace += letter_of(depth)
     query = Query(ask=text, steps=trace, answer=PAIRS[last])
     return Question(task="brackets", hops=hops, statement="", queries=(query,))
+
+
+def _pairs(rng: Random) -> str:
+    """None, one or two brackets that are closed at once."""
+    opened = [rng.choice("([{") for _ in range(rng.randrange(3))]
+    return "".join(bracket + PAIRS[bracket] for bracket in opened)
 
 
 def _closed(rng: Random, depth: int) -> str:

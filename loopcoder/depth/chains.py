@@ -1,4 +1,4 @@
-"""Chains of assignments: `a7bacb:c>7;` says a = 7, b = a, c = b, and asks for c: two hops."""
+"""Chains of assignments: `a7,ba,cb,:c>7;` says a = 7, b = a, c = b, and asks for c: two hops."""
 
 from random import Random
 from string import ascii_letters, digits
@@ -19,7 +19,7 @@ def chains(rng: Random, hops: int) -> Question:
     for index in _interleaved(rng, hops + 1):
         place = done[index]
         source = chain[index][place - 1] if place else value[index]
-        statements.append(f"{chain[index][place]}{source}")
+        statements.append(f"{chain[index][place]}{source},")
         done[index] += 1
     asked = [(rng.randrange(CHAINS), hops)]
     asked += [(rng.randrange(CHAINS), rng.randint(0, hops)) for _ in range(QUERIES - 1)]

@@ -13,11 +13,14 @@ SPARE = 12  # letters beyond the four that a hop takes on average
 
 
 def induction(rng: Random, hops: int) -> Question:
-    """Letters in which `hops` hops are possible. The steps are the letters on the way."""
+    """Letters in which `hops` hops are possible. The steps are the letters on the way.
+
+    They do not end with a letter twice: each hop from there leads back to the same.
+    """
     while True:
         text = "".join(rng.choice(ALPHABET) for _ in range(5 * hops + SPARE))
         found = follow(text, hops)
-        if found is not None:
+        if found is not None and text[-1] != text[-2]:
             break
     query = Query(ask=f"{letter_of(hops)}|{text}", steps=found[:-1], answer=found[-1])
     return Question(task="induction", hops=hops, statement="", queries=(query,))

@@ -1,4 +1,4 @@
-"""Small programs: `a3b1ab+4ba*3:b>0;` says a = 3, b = 1, a = b + 4, b = a * 3, and asks for b."""
+"""Small programs: `a3,b1,ab+4,ba*3,:b>0;` says a = 3, b = 1, a = b + 4, b = a * 3, and asks for b."""
 
 from random import Random
 
@@ -15,7 +15,7 @@ def programs(rng: Random, hops: int) -> Question:
     but the last.
     """
     values = {name: rng.randrange(MODULUS) for name in NAMES[: 2 + hops // 6]}
-    statements = [f"{name}{value}" for name, value in values.items()]
+    statements = [f"{name}{value}," for name, value in values.items()]
     asked = rng.choice(sorted(values))
     trace: list[str] = []
     for _ in range(hops):
@@ -35,4 +35,4 @@ def programs(rng: Random, hops: int) -> Question:
 def _statement(rng: Random, values: dict[str, int], target: str, source: str) -> str:
     operation, operand = draw_operation(rng)
     values[target] = apply(operation, values[source], operand)
-    return f"{target}{source}{operation}{operand}"
+    return f"{target}{source}{operation}{operand},"

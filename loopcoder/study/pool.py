@@ -4,13 +4,14 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+from transformers.utils.logging import disable_progress_bar
 
 from loopcoder.errors import LoopCoderError, TrainingError
 from loopcoder.study.measure import measure_model
@@ -84,6 +85,7 @@ def _settle(future: Future[dict[str, Any] | None], job: Job, done: Done, board: 
 
 def _begin() -> None:
     """In a new process: signals come from the study alone, and none outlives it."""
+    disable_progress_bar()  # transformers', of loading weights
     os.setpgid(0, 0)  # the terminal's Ctrl-C goes to the study
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # training listens while it runs
     parent = multiprocessing.parent_process()
@@ -123,4 +125,3 @@ def _listening(done: Done, board: Board) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        time.sleep(0)

@@ -9,7 +9,7 @@ COUNT = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 def solve_chains(statement: str, ask: str) -> tuple[str, str]:
     """Run the copies in order, then go back from name to name."""
-    pairs = re.findall(r"([a-zA-Z])([a-zA-Z0-9])", statement.removesuffix(":"))
+    pairs = re.findall(r"([a-zA-Z])([a-zA-Z0-9]),", statement.removesuffix(":"))
     value: dict[str, str] = {}
     for target, source in pairs:
         assert target not in value
@@ -36,8 +36,8 @@ def solve_brackets(statement: str, ask: str) -> tuple[str, str]:
 
 def solve_programs(statement: str, ask: str) -> tuple[str, str]:
     """Run the program; the steps are the values on the way to `ask`, found from its end."""
-    lines = re.findall(r"([a-f])([a-f]?)([-+*]?)(\d)", statement.removesuffix(":"))
-    assert "".join(map("".join, lines)) + ":" == statement
+    lines = re.findall(r"([a-f])([a-f]?)([-+*]?)(\d),", statement)
+    assert "".join("".join(line) + "," for line in lines) + ":" == statement
     value: dict[str, int] = {}
     after = []
     for target, source, sign, number in lines:
@@ -49,7 +49,7 @@ def solve_programs(statement: str, ask: str) -> tuple[str, str]:
 
 def on_the_way(statement: str, ask: str) -> list[int]:
     """Lines with an operation that the last value of `ask` comes through, first to last."""
-    lines = re.findall(r"([a-f])([a-f]?)([-+*]?)(\d)", statement)
+    lines = re.findall(r"([a-f])([a-f]?)([-+*]?)(\d),", statement)
     way: list[int] = []
     for line in reversed(range(len(lines))):
         target, source, _, _ = lines[line]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from loopcoder.depth.question import DIRECT, END, MAX_HOPS, MODES, STEPS, Question
 from loopcoder.depth.tasks import TASKS, check_choice, different_questions, questions
 from loopcoder.errors import ConfigError
-from tests.depth.solvers import OPENS, SOLVERS, on_the_way
+from tests.depth.solvers import CLOSES, OPENS, SOLVERS, on_the_way
 
 DEPTHS = (1, 2, 5, 8, MAX_HOPS)
 each_task = pytest.mark.parametrize("task", TASKS)
@@ -133,10 +133,10 @@ def test_every_operation_of_arithmetic_decides(hops: int) -> None:
 
 
 def _line_starts(statement: str) -> list[int]:
-    """Where a program's lines begin: `a3` are two characters, `ab+4` four."""
+    """Where a program's lines begin: `a3,` are three characters, `ab+4,` five."""
     starts = [0]
     while statement[starts[-1]] != ":":
-        starts.append(starts[-1] + (4 if statement[starts[-1] + 1].isalpha() else 2))
+        starts.append(starts[-1] + (5 if statement[starts[-1] + 1].isalpha() else 3))
     return starts[:-1]
 
 
@@ -154,7 +154,18 @@ def test_brackets_are_as_deep_as_they_say(hops: int) -> None:
         (query,) = question.queries
         depths = [int(letter, 36) for letter in query.steps]
         assert hops <= max(depths) - depths[-1] <= hops + 1
-        assert query.ask[depths[-1] - 1] in OPENS
+
+
+@each_depth
+def test_counting_does_not_find_the_bracket(hops: int) -> None:
+    """The bracket whose place is the number of those that stay open is often another."""
+    right = 0
+    for question in draw("brackets", hops, 200):
+        (query,) = question.queries
+        open_at_the_end = int(query.steps[-1], 36)
+        counted = query.ask[open_at_the_end - 1]
+        right += counted in OPENS and CLOSES[OPENS.index(counted)] == query.answer
+    assert right < 140
 
 
 @each_depth

@@ -10,6 +10,8 @@ from loopcoder.train.data.tokenizer import save_tokenizer
 from loopcoder.train.depth import byte_tokenizer
 from tests.study.recipes import TINY, rows, run, tiny
 
+pytestmark = pytest.mark.slow
+
 TRAIN = {name: section for name, section in TINY["train"].items() if name != "model"}
 
 

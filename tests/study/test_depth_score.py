@@ -69,7 +69,7 @@ def trained(steps: int = 60, **fields: Any) -> IQuestPLTCoderForCausalLM:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    model.eval()
+    model.train(False)
     return model
 
 

@@ -17,6 +17,8 @@ from loopcoder.study.run import StudyResult
 from loopcoder.train.records import read_json
 from tests.study.recipes import rows, run, tiny
 
+pytestmark = pytest.mark.slow
+
 ARMS = [
     {"name": "plt"},
     {

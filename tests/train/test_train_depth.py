@@ -107,7 +107,7 @@ def test_the_questions_stay_what_they_are() -> None:
         stream = texts(DepthMix(hops=16, tokens=1, seed=0), split)
         text = "\n".join(next(stream) for _ in range(300))
         found[split] = hashlib.sha256(text.encode()).hexdigest()[:16]
-    assert found == {"train": "c1dfeacef9198949", "test": "837295d887fb42ed"}
+    assert found == {"train": "aa9ec21d7c0c97a3", "test": "011b33225a4ea864"}
 
 
 @pytest.mark.parametrize(
