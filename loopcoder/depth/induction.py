@@ -1,6 +1,6 @@
 """k-hop induction: from the last letter to its last earlier occurrence, one on, k times.
 
-`2|abcabdab>` asks for two hops. The definition is that of Sanford, Hsu and Telgarsky,
+`2|cdabcdab>d;` asks for two hops: b, c, d. The definition is that of Sanford, Hsu and Telgarsky,
 *Transformers, parallel computation, and logarithmic depth* (arXiv 2402.09268).
 """
 

@@ -43,13 +43,13 @@ def exit_sweep(runs: Sequence[Run], resamples: int) -> Sweep | None:
 
 
 def samples_sweep(
-    groups: Sequence[Sequence[Run]], loops: int, draw: Callable[[int], Resamples]
+    groups: Sequence[Sequence[tuple[Run, int]]], draw: Callable[[int], Resamples]
 ) -> Sweep:
-    """Models of several kinds after `loops` loops; the first kind is number 0, gains are raw.
+    """Models of several kinds, each after so many loops; the first kind is number 0, gains are raw.
 
     Raises `RecordError` where they share no sample.
     """
-    runs = [run for group in groups for run in group]
+    runs = [run for group in groups for run, _ in group]
     documents = _Documents(runs)
     return Sweep(
         name=LOSS,
@@ -58,7 +58,7 @@ def samples_sweep(
         source=", ".join(run.name for run in runs),
         basis="measured",
         better=1,
-        totals={i: np.stack([documents.bits(r, loops) for r in g]) for i, g in enumerate(groups)},
+        totals={i: np.stack([documents.bits(*pair) for pair in g]) for i, g in enumerate(groups)},
         weights=documents.bytes,
         resamples=draw(len(documents.bytes)),
     )

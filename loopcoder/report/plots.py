@@ -89,7 +89,7 @@ def by_hops(
         axes.set_xlim(hops[0] - 0.4 - span / 20, hops[-1] + 0.4 + span / 20)
         axes.xaxis.set_major_locator(_hop_ticks(hops))
         axes.yaxis.set_major_locator(_ticks())
-        _titles(axes, title, "hops", unit)
+        _titles(axes, _short(title), "hops", unit)
         return Panel(drawing=inline(figure, name, f"{title}: {unit}, by hops"))
 
 

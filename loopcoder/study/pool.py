@@ -20,14 +20,16 @@ from loopcoder.study.show import Board
 from loopcoder.study.work import Job, train_model
 
 _TICK_S = 2.0
+_AT_WORK = threading.Lock()  # of this process: held while it does a job
 
 
 def do_job(job: Job, evaluate: Evaluate, depth: Depth | None) -> dict[str, Any] | None:
     """Train and measure one model; its summary, or None if a signal stopped it."""
-    summary = train_model(job)
-    if summary is not None and job.records is not None:
-        measure_model(job, summary, evaluate, depth)
-    return summary
+    with _AT_WORK:
+        summary = train_model(job)
+        if summary is not None and job.records is not None:
+            measure_model(job, summary, evaluate, depth)
+        return summary
 
 
 @dataclass(kw_only=True)
@@ -94,6 +96,8 @@ def _begin() -> None:
     def follow() -> None:
         parent.join()
         os.kill(os.getpid(), signal.SIGINT)
+        with _AT_WORK:
+            os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
 

@@ -101,7 +101,8 @@ def test_transformers_runs_the_same_shape_and_number_of_tokens(tmp_path: Path) -
     with torch.no_grad():
         runner.prepare("a", {}, work)
         runner.measure("a", 0)
-        assert runner.cases["a"].past.get_seq_length() == 21
+        (cache,) = runner.cases["a"].past.values()
+        assert cache.get_seq_length() == 21
         for kind in ("prefill", "throughput"):
             runner.prepare(kind, {}, asdict(WORKLOADS[kind]))
             assert runner.measure(kind, 1) > 0

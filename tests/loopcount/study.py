@@ -17,7 +17,7 @@ STUDY = "small"
 
 def source_of(arm: str, loops: int, seed: int, *, main: bool) -> Source:
     """Of a model whose name is the study's; its arm is told where it is not the main one."""
-    where = source(f"{arm}-{loops}-{seed}", loops)
+    where = source(f"{arm.encode().hex()[:16]}-{loops}-{seed}", loops)
     assert where.model is not None
     name = f"{arm}-R{loops}-s{seed}"
     model = where.model.model_copy(update={"name": name, "arm": None if main else arm})

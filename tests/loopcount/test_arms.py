@@ -96,7 +96,20 @@ def test_an_elastic_model_stands_beside_the_models_of_each_count() -> None:
 
 
 def test_an_arm_without_main_models_of_its_loops_is_compared_with_none() -> None:
-    assert _found([training("plt", 1, 0, 1.5)], [training("serial", 3, 0, 1.4, main=False)]) == []
+    serial = training("serial", 3, 0, 1.4, main=False, flops=3e15)
+    assert _found([training("plt", 1, 0, 1.5)], [serial]) == []
+
+
+def test_an_arm_of_as_much_compute_stands_beside_the_main_models_of_that_count() -> None:
+    """Twice the layers at one loop, beside one loop and beside two."""
+    main = [[training("plt", r, 0, bits, flops=r * 1e15)] for r, bits in ((1, 1.5), (2, 1.4))]
+    deep = training("deep", 1, 0, 1.38, main=False, flops=2.1e15)
+    found = _found(*main, [deep])
+    assert [(each.loops, each.main_loops, each.flops) for each in found] == [
+        (1, 1, pytest.approx(2.1)),
+        (1, 2, pytest.approx(1.05)),
+    ]
+    assert [each.difference.value for each in found] == pytest.approx([-0.12, -0.02])
 
 
 @pytest.mark.parametrize(("different", "called"), [(1, False), (3, False), (12, True)])

@@ -18,6 +18,7 @@ def study_files(*, probes: bool = True, name: str = "small") -> dict[str, Sequen
     for arm, loops, seed, bits in _models():
         main = arm == "plt"
         more: dict[str, object] = {"settings": SETTINGS, "study": name}
+        more["flops"] = 1e15 * (2 if arm == "deep" else loops)
         if arm == "elastic":
             more |= {"by_loops": {r: BITS[r] + 0.01 for r in BITS}, "flops": 2.1e15}
             more |= {"start_bits_per_byte": 1.52}
@@ -38,6 +39,7 @@ def _models() -> Iterator[tuple[str, int, int, float]]:
     for arm, bits in ARMS.items():
         yield arm, 2, 0, bits
     yield "elastic", 3, 0, BITS[3] + 0.01
+    yield "deep", 1, 0, 1.409
 
 
 def _depth(arm: str, loops: int, seed: int, main: bool) -> Iterator[AnyRow]:
@@ -58,7 +60,7 @@ def _renamed(row: AnyRow, name: str) -> AnyRow:
 
 def _probe(where: Source, loops: int, worse: float) -> Iterator[AnyRow]:
     """What a probe writes, of the study's own model; `worse` in bits per byte, about."""
-    for row in probe_rows(loops, layers=2, heads=2, documents=12):
+    for row in probe_rows(loops, layers=2, heads=2, attention=False):
         own = {"source": row.source.model_copy(update={"model": where.model})}
         if isinstance(row, SampleRow):
             noise = 0.002 * (hash_of(row.document) % 7 - 3)

@@ -1,7 +1,6 @@
 """What each part of the design does: a study's other arms beside its main one."""
 
 from collections.abc import Sequence
-from statistics import fmean
 
 from loopcoder.loopcount import ArmDifference, Study, arm_differences
 from loopcoder.loopcount.arms import BITS
@@ -27,9 +26,10 @@ def ablation(found: Sequence[Study], published: Sequence[Run]) -> Section | None
     return Section(
         name="ablation",
         title="Ablation",
-        lead="Each arm differs from the main one in what its name says, and is compared with the "
-        "main models of as many loops. A difference is the arm's value minus theirs: of bits per "
-        "byte less is better, of what was right more.",
+        lead="Each arm differs from the main one in what its name says. It is compared with the "
+        "main models of as many loops, and with those of another count where they took as much "
+        "training compute. A difference is the arm's value minus theirs: of bits per byte less is "
+        "better, of what was right more.",
         figures=[_figure(study, arms, i, several) for i, (study, arms) in enumerate(having)],
         tables=[*(_table(study, arms, several) for study, arms in having), *papers],
     )
@@ -49,7 +49,6 @@ def _title(measure: str) -> str:
 
 def _figure(study: Study, arms: Found, number_of_study: int, several: bool) -> Figure:
     name = f"ablation-{number_of_study}"
-    intervals = any(arm.difference.low is not None for arm in arms)
     return Figure(
         name=name,
         title=of_study("Difference from the main arm", study, several=several),
@@ -60,9 +59,20 @@ def _figure(study: Study, arms: Found, number_of_study: int, several: bool) -> F
         sentence=" ".join(
             _said([arm for arm in arms if arm.measure == measure]) for measure in _measures(arms)
         ),
-        key="Bars: 95 % intervals; the table says over what." if intervals else "",
+        key=_key(arms),
         tables=[_differences(arms)],
     )
+
+
+def _key(arms: Found) -> str:
+    intervals = any(arm.difference.low is not None for arm in arms)
+    told = ["Bars: 95 % intervals; the table says over what."] if intervals else []
+    for arm in [arm for arm in arms if arm.loops != arm.main_loops][:1]:
+        told.append(
+            f"R = {arm.loops} to {arm.main_loops}: of {in_loops(arm.loops)}, beside main models "
+            f"of {in_loops(arm.main_loops)} with as much training compute."
+        )
+    return " ".join(told)
 
 
 def _panel(name: str, measure: str, arms: Found) -> Panel:
@@ -73,7 +83,8 @@ def _panel(name: str, measure: str, arms: Found) -> Panel:
 
 
 def _label(arm: ArmDifference) -> str:
-    return f"{visible(arm.arm)}, R = {arm.loops}"
+    other = "" if arm.loops == arm.main_loops else f" to {arm.main_loops}"
+    return f"{visible(arm.arm)}, R = {arm.loops}{other}"
 
 
 def _said(arms: Found) -> str:
@@ -87,7 +98,8 @@ def _said(arms: Found) -> str:
 
 
 def _named(arm: ArmDifference) -> str:
-    return f"{visible(arm.arm)} at {in_loops(arm.loops)}"
+    other = "" if arm.loops == arm.main_loops else f" beside {arm.main_loops}"
+    return f"{visible(arm.arm)} at {in_loops(arm.loops)}{other}"
 
 
 def _change(arm: ArmDifference) -> str:
@@ -102,6 +114,7 @@ def _differences(arms: Found) -> Table:
             "measure",
             "arm",
             "loops",
+            "main arm's loops",
             "the arm's",
             "the main arm's",
             "difference",
@@ -117,6 +130,7 @@ def _differences(arms: Found) -> Table:
                 else capital(BITS),
                 visible(arm.arm),
                 str(arm.loops),
+                str(arm.main_loops),
                 number(arm.level, 4),
                 number(arm.main_level, 4),
                 signed(arm.difference.value),
@@ -128,7 +142,7 @@ def _differences(arms: Found) -> Table:
             for arm in arms
         ],
         caption="Arms beside the main arm; intervals pair what both were asked, where they can",
-        words=frozenset({0, 1, 7}),
+        words=frozenset({0, 1, 8}),
     )
     return without_empty(table)
 
@@ -136,28 +150,32 @@ def _differences(arms: Found) -> Table:
 def _table(study: Study, arms: Found, several: bool) -> Table:
     """A line for each arm and loop count, and above them the main arm's own."""
     measures = _measures(arms)
-    values = {(arm.arm, arm.loops, arm.measure): arm for arm in arms}
+    main_name = visible(study.main_groups[0][0].arm)
     rows: list[tuple[str, ...]] = []
-    for loops in dict.fromkeys(arm.loops for arm in arms):
-        at = [arm for arm in arms if arm.loops == loops]
-        main = next(g for g in study.main_groups if g[0].loops == loops)
+    for loops in dict.fromkeys(arm.main_loops for arm in arms):
+        at = [arm for arm in arms if arm.main_loops == loops]
         first = {arm.measure: arm for arm in reversed(at)}
         cells = [_level(first.get(measure), main=True) for measure in measures]
-        rows.append((str(loops), f"{visible(main[0].arm)} (main)", "1", *_flat(cells)))
-        for name in dict.fromkeys(arm.arm for arm in at):
-            cells = [_level(values.get((name, loops, measure))) for measure in measures]
-            rows.append((str(loops), visible(name), _flops(study, name, loops), *_flat(cells)))
+        rows.append((f"{main_name} (main)", str(loops), "1", *_flat(cells)))
+        for name, own in dict.fromkeys((arm.arm, arm.loops) for arm in at):
+            found = {arm.measure: arm for arm in at if (arm.arm, arm.loops) == (name, own)}
+            cells = [_level(found.get(measure)) for measure in measures]
+            flops = number(next(iter(found.values())).flops)
+            rows.append((visible(name), str(own), flops, *_flat(cells)))
     titles = [_title(m) if m == BITS else f"{_title(m)}, % right" for m in measures]
     table = Table(
         columns=(
-            "loops",
             "arm",
+            "loops",
             "training FLOPs, times the main arm's",
             *_flat([(title, "difference (95 % interval)") for title in titles]),
         ),
         rows=rows,
-        caption=of_study("Arms at as many loops, means over seeds", study, several=several),
-        words=frozenset({0, 1}),
+        caption=of_study(
+            "Arms below the main arm that they are compared with, means over seeds",
+            study,
+            several=several,
+        ),
     )
     return without_empty(table)
 
@@ -174,18 +192,6 @@ def _level(arm: ArmDifference | None, *, main: bool = False) -> tuple[str, str]:
 
 def _flat(pairs: Sequence[tuple[str, str]]) -> list[str]:
     return [cell for pair in pairs for cell in pair]
-
-
-def _flops(study: Study, arm: str, loops: int) -> str:
-    """What its training cost, all counts of an elastic model together."""
-    own = [m for m in study.models if m.arm == arm and not m.main and loops in m.counts]
-    main = [model for model in study.models if model.main and model.loops == loops]
-    ours, theirs = (
-        [model.training.flops for model in models if model.training] for models in (own, main)
-    )
-    if not ours or not theirs or not fmean(theirs):
-        return NOTHING
-    return number(fmean(ours) / fmean(theirs))
 
 
 def _published(run: Run) -> Table | None:

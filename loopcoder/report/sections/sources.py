@@ -83,8 +83,8 @@ def _models(rows: Sequence[AnyRow]) -> Table:
             (
                 visible(m.name),
                 NOTHING if m.arm is None else visible(m.arm),
-                m.hash[:_DIGITS],
-                m.architecture[:_DIGITS],
+                visible(m.hash[:_DIGITS]),
+                visible(m.architecture[:_DIGITS]),
                 str(m.trained_loops),
                 count(m.parameters),
                 str(m.layers),
@@ -105,7 +105,9 @@ def _texts(rows: Sequence[AnyRow]) -> Table:
     texts = {row.source.data.hash: row.source.data for row in rows if row.source.data}
     return Table(
         columns=("text", "hash of its tokens", "tokens of a sample"),
-        rows=[(visible(d.name), d.hash[:_DIGITS], count(d.length)) for d in texts.values()],
+        rows=[
+            (visible(d.name), visible(d.hash[:_DIGITS]), count(d.length)) for d in texts.values()
+        ],
         caption="Texts",
         words=frozenset({0, 1}),
     )
