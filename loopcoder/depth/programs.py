@@ -1,4 +1,4 @@
-"""Small programs: `a3,b1,ab+4,ba*3,:b>0;` says a = 3, b = 1, a = b + 4, b = a * 3, and asks for b."""
+"""Small programs: `a3,b1,ab+4,ba*3,:b>0;` is a = 3, b = 1, a = b + 4, b = a * 3: what is b?"""
 
 from random import Random
 

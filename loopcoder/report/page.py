@@ -13,8 +13,9 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
 from loopcoder.errors import RecordError, file_errors
-from loopcoder.loopcount import Evidence, Study, advise, studies
+from loopcoder.loopcount import Advice, Evidence, Study, advise, studies
 from loopcoder.report.numbers import count, visible
+from loopcoder.report.parts import Section
 from loopcoder.report.plots import COLOURS
 from loopcoder.report.runs import Run, sort_runs
 from loopcoder.report.sections import attention, output, similarity, states, tokens
@@ -73,21 +74,17 @@ def render(evidence: Evidence) -> str:
         advice = advise(evidence)
     except RecordError as error:
         why_not = f"No advice: {visible(str(error))}."
+    single = _of_single_models(runs, advice)
+    if found and not runs:
+        single = [section for section in single if not section.empty]
+        notes.append("No model of the study was probed: sections on single models are left out.")
     sections = [
         recommendation(advice, why_not),
         loss(evidence, advice),
         depth(found, evidence, advice),
         trained(found),
         ablation(found, evidence.published),
-        scissors(runs, advice.costs if advice else ()),
-        states.steps(runs),
-        states.rank(runs),
-        attention.attention(runs),
-        similarity.similarity(runs),
-        attention.gates(runs),
-        output.lens(runs),
-        output.peak(runs),
-        tokens.tokens(runs),
+        *single,
         tuning(found),
         sources(evidence, notes),
     ]
@@ -101,6 +98,20 @@ def render(evidence: Evidence) -> str:
         dashes=[" ".join(map(str, pattern)) for _, pattern in DASHES],
         shapes=_SHAPES,
     )
+
+
+def _of_single_models(runs: Sequence[Run], advice: Advice | None) -> list[Section]:
+    return [
+        scissors(runs, advice.costs if advice else ()),
+        states.steps(runs),
+        states.rank(runs),
+        attention.attention(runs),
+        similarity.similarity(runs),
+        attention.gates(runs),
+        output.lens(runs),
+        output.peak(runs),
+        tokens.tokens(runs),
+    ]
 
 
 def _inside(directory: Path, name: str) -> str:

@@ -25,7 +25,7 @@ from loopcoder.train.records import read_json, write_json
 from loopcoder.train.run import build_model
 
 ROWS = "study.jsonl"
-_ASKED = "asked.json"
+_ASKED = ".asked"
 
 
 def measure_model(

@@ -45,6 +45,8 @@ class Board:
             f"{job.cell.name}: {summary['bits_per_byte']:.4f} bits per byte held out after "
             f"{summary['wall_s']:.0f} s{measured}"
         )
+        if self._running:
+            self._show()
 
     def failed(self, job: Job, error: Exception) -> None:
         """A model could not be trained or measured."""
@@ -56,7 +58,10 @@ class Board:
         now = time.monotonic()
         if not self._running or (not self._terminal and now - self._said < _SECONDS_BETWEEN_LINES):
             return
-        self._said = now
+        self._show()
+
+    def _show(self) -> None:
+        self._said = time.monotonic()
         line = f"{datetime.now():%H:%M:%S}  {self.line()}"
         if self._terminal:
             sys.stderr.write(f"\r\x1b[K{line}")

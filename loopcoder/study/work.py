@@ -12,6 +12,7 @@ import torch
 from loopcoder.errors import TrainingError
 from loopcoder.model.config import ModelConfig
 from loopcoder.study.matrix import Cell
+from loopcoder.train.directory import difference
 from loopcoder.train.plan import make_plan
 from loopcoder.train.recipe import PAGE, TrainRecipe
 from loopcoder.train.records import RECIPE_FILE, SUMMARY_FILE, read_json
@@ -68,22 +69,15 @@ def summary_of(job: Job) -> dict[str, Any] | None:
     if not (job.out / SUMMARY_FILE).is_file():
         return None
     summary = read_json(job.out / SUMMARY_FILE)
-    plan = make_plan(job.recipe, job.data).record()
-    for key, now in plan.items():
-        if summary.get(key) != now:
-            raise TrainingError(
-                f"{job.out}: was trained with another {_difference(summary.get(key), now, key)}; "
-                "give another --out, or the recipe and data that it was trained with"
-            )
+    now = make_plan(job.recipe, job.data).record()
+    found = difference({key: summary.get(key) for key in now}, now)
+    if found is not None:
+        field, was, is_ = found
+        raise TrainingError(
+            f"{job.out}: was trained with {field} {was!r}, the study says {is_!r}; give another "
+            "--out, or the recipe and data that it was trained with"
+        )
     return summary
-
-
-def _difference(before: Any, now: Any, name: str) -> str:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in sorted(before.keys() | now.keys()):
-            if before.get(key) != now.get(key):
-                return _difference(before.get(key), now.get(key), f"{name}.{key}")
-    return f"{name} ({before!r}, the study says {now!r})"
 
 
 def train_model(job: Job) -> dict[str, Any] | None:

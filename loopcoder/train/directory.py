@@ -42,15 +42,26 @@ def _begin(out: Path, record: Mapping[str, Any]) -> None:
 
 
 def _check_same(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    found = difference(before, now)
+    if found is not None:
+        field, was, is_ = found
+        raise TrainingError(
+            f"{out}: {field} is {is_!r}, and the run began with {was!r}; resume "
+            "with the recipe and data that it began with, or start anew with another --out"
+        )
+
+
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """The first field in which two records of a run differ, and its values; None if in none.
+
+    Fields that change no result (`FREE`) may differ.
+    """
     was, is_ = _flat(before), _flat(now)
     for key in sorted(was.keys() | is_.keys()):
         field = key.removeprefix("recipe.")
-        if field in FREE or was.get(key) == is_.get(key):
-            continue
-        raise TrainingError(
-            f"{out}: {field} is {is_.get(key)!r}, and the run began with {was.get(key)!r}; resume "
-            "with the recipe and data that it began with, or start anew with another --out"
-        )
+        if field not in FREE and was.get(key) != is_.get(key):
+            return field, was.get(key), is_.get(key)
+    return None
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

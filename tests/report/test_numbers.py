@@ -5,6 +5,9 @@ import math
 import pytest
 
 from loopcoder.report.numbers import (
+    amount,
+    duration,
+    files,
     formula,
     interval,
     listed,
@@ -87,3 +90,24 @@ def test_formulas_have_raised_and_lowered_letters() -> None:
 )
 def test_what_cannot_be_seen_is_spelled_out(text: str, expected: str) -> None:
     assert visible(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "expected"),
+    [(0.0036, "s", "3.60 ms"), (57_344, "B", "57.3 kB"), (1.2e15, "FLOP", "1.20 PFLOP")],
+)
+def test_amounts_have_a_prefix(value: float, unit: str, expected: str) -> None:
+    assert amount(value, unit) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(0.5, "500 ms"), (90.0, "90 s"), (1500.0, "25 min"), (9e4, "25 h")]
+)
+def test_durations_have_the_unit_of_speech(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected
+
+
+def test_of_many_files_the_first_are_named() -> None:
+    assert files("a, b, c", "measured") == "a, b, c"
+    assert files("a, b, c, d", "measured") == "a, b and 2 more files"
+    assert files("A paper, arXiv 1, table 2, column 3", "published").endswith("column 3")

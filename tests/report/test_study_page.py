@@ -38,20 +38,16 @@ def _small(*files: Sequence[AnyRow]) -> Page:
 
 def test_every_model_stands_with_what_it_took() -> None:
     head, *rows = _table(Page(named("study")), "trained", "Models, by arm and loop count")
-    assert [row[:2] for row in rows[:4]] == [
-        ["plt", "1"],
-        ["plt", "2"],
-        ["plt", "3"],
-        ["elastic", "3"],
-    ]
+    places = [" ".join(row[:2]) for row in rows]
+    assert places[:5] == ["plt 1", "plt 2", "plt 3", "deep 1", "elastic 3"]
     cells = dict(zip(head, rows[1], strict=True))
     assert cells["seeds"] == "0, 1"
     assert cells["bits per byte, mean"] == "1.371"
     assert cells["of each seed"] == "1.369, 1.373"
     assert cells["parameters"] == "1,000,000"
-    assert cells["training FLOPs of one"] == "1 PFLOP"
+    assert cells["training FLOPs of one"] == "2 PFLOP"
     assert cells["time of one"] == "25 min"
-    elastic = dict(zip(head, rows[3], strict=True))
+    elastic = dict(zip(head, rows[4], strict=True))
     assert elastic["before training"] == "1.520"
     assert elastic["at several counts"] == "1: 1.422, 2: 1.381, 3: 1.376"
     settings = _table(Page(named("study")), "trained", "Settings that they were trained with")
@@ -140,7 +136,7 @@ def test_sections_on_single_models_show_one_a_loop_count() -> None:
         }
     sources = read.text(read.find("section", id="sources")[0])
     assert "show the first: plt-R1-s0, plt-R2-s0 and plt-R3-s0" in sources
-    assert "Models of other arms (elastic, no-gate, own-kv and serial)" in sources
+    assert "Models of other arms (deep, elastic, no-gate, own-kv and serial)" in sources
     loss = read.find("figure", id="figure-loss-0")[0]
     assert "2" in [read.text(cell) for cell in read.within(loss, "td")]  # models a loop count
     exits = read.find("figure", id="figure-exits")[0]
@@ -162,7 +158,17 @@ def test_a_study_without_probes_has_a_page() -> None:
     told = "samples of held-out text read by models trained at several loop counts"
     assert told in read.text(read.find("section", id="loss")[0])
     only = Page(study_page(study_files(probes=False), papers=False))
-    assert only.find("p", class_="what")
+    found = [only.attributes(i)["id"] for i in only.find("section")]
+    assert found == [
+        "recommendation",
+        "loss",
+        "depth",
+        "trained",
+        "ablation",
+        "tuning",
+        "sources",
+    ]
+    assert "sections on single models are left out" in only.text(only.find("section")[-1])
     assert "0 runs" not in only.text(only.find("p", class_="what")[0])
 
 

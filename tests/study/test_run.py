@@ -146,7 +146,7 @@ def test_a_model_more_is_trained_beside_those_that_are_there(
     [
         (
             "train.run.steps=5",
-            r"plt-R1-s0: was trained with another recipe\.run\.steps \(4,",
+            r"plt-R1-s0: was trained with run\.steps 4, the study says 5",
             TrainingError,
         ),
         ("depth.tokens=5000", r"data: was made from .*4000.*the recipe says .*5000", DataError),
