@@ -7,8 +7,9 @@ from statistics import mean
 
 import pytest
 
-from loopcoder.loopcount import read_evidence
-from loopcoder.records.rows import DepthRow, TrainingRow
+from loopcoder.loopcount import advise, read_evidence
+from loopcoder.records.files import read_records
+from loopcoder.records.rows import DepthRow, MeasureRow, TrainingRow
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "study.md").read_text(encoding="utf-8")
@@ -93,3 +94,45 @@ def test_the_tables_of_arms_are_what_was_measured(first: str, arm: int, bits: in
         assert str(len(own)) == row[bits + 1]
         for cell, mode in zip(row[bits + 2 : bits + 4], ("direct", "steps"), strict=True):
             assert f"{accuracy(answers, name[1], loops, mode):.1f}" == cell
+
+
+def test_the_table_of_text_is_what_was_measured() -> None:
+    trained, _ = rows_of("study_text")
+    told = table_rows(section("Python code"), "R | rate")
+    assert len(told) == 5
+    for loops, rate, average, first, second, *_ in told:
+        arm = "fast" if "fast" in loops else "plt"
+        own = sorted(
+            (row for row in trained if (row.arm, row.loops) == (arm, int(loops[0]))),
+            key=lambda row: row.seed,
+        )
+        bits = [row.bits_per_byte for row in own]
+        assert [f"{mean(bits):.4f}", *(f"{each:.4f}" for each in bits)] == [average, first, second]
+        tuned = own[0].settings.get("optim.peak_lr", 4e-3)  # the arm sets its own
+        assert float(rate) == tuned
+
+
+def test_the_gains_on_text_are_what_advise_says() -> None:
+    evidence = read_evidence([DOCS / "examples" / "study_text" / "records"], say=lambda line: None)
+    gains = advise(evidence).tables[0].gains
+    told = [row[5:] for row in table_rows(section("Python code"), "R | rate")[1:4]]
+    for (gain, interval), found in zip(told, gains, strict=True):
+        assert float(gain) == pytest.approx(found.value, abs=6e-4)
+        low, high = (float(end) for end in interval.split(" to "))
+        assert low == pytest.approx(found.low99, abs=6e-4)
+        assert high == pytest.approx(found.high99, abs=6e-4)
+
+
+def test_the_loops_on_text_are_what_was_measured() -> None:
+    path = DOCS / "examples" / "study_text" / "records" / "plt-R4-s0" / "probe.jsonl"
+    measured = {
+        (row.measure, row.loop): row.mean
+        for row in read_records(path)
+        if isinstance(row, MeasureRow) and row.layer is None
+    }
+    names = ("step_size", "output_shift", "effective_rank", "update_angle", "offset_cost")
+    for row in table_rows(section("Python code"), "loop | step"):
+        for name, cell in zip(names, row[1::2], strict=True):
+            value = measured[name, int(row[0])]
+            decimals = len(cell.partition(".")[2])
+            assert f"{value:.{decimals}f}" == cell, (name, row[0])

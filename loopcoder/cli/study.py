@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Annotated
@@ -39,6 +40,11 @@ def study(
     """
     if jobs is not None and jobs < 1:
         raise RequestError(f"--jobs is {jobs}; it must be at least 1")
+    for package, extra in (("accelerate", "train"), ("matplotlib", "report")):
+        if find_spec(package) is None:  # known now, and not when the training is over
+            raise RequestError(
+                f"{package} is not installed; a study needs: pip install 'loopcoder[{extra}]'"
+            )
     from loopcoder.study.recipe import load_study
 
     settings, path = load_study(recipe, assignments or ())

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from loopcoder.study.work import LOG_FILE, Job
-from loopcoder.train.records import METRICS_FILE, read_metrics
+from loopcoder.train.records import METRICS_FILE, SUMMARY_FILE, read_metrics
 
 _SECONDS_BETWEEN_LINES = 60.0
 
@@ -21,6 +21,7 @@ class Board:
     def __init__(self, expected: Mapping[str, float]) -> None:
         self._expected = dict(expected)
         self._running: dict[str, tuple[Job, float]] = {}  # and its share when it began
+        self._earlier: set[str] = set()  # trained before this session: nothing to tell
         self._worked = 0.0  # here, so that what an earlier session did does not count
         self._begun = time.monotonic()
         self._said = 0.0
@@ -35,11 +36,16 @@ class Board:
     def begins(self, job: Job) -> None:
         """A model is begun, or gone on with."""
         self._running[job.cell.name] = (job, _share(job))
+        if (job.out / SUMMARY_FILE).is_file():
+            self._earlier.add(job.cell.name)
+            return
         self.say(f"{job.cell.name}: begins; log: {job.out.with_suffix(f'.{LOG_FILE}')}")
 
     def ends(self, job: Job, summary: Mapping[str, Any]) -> None:
         """A model is trained and measured."""
         self._leave(job)
+        if job.cell.name in self._earlier:
+            return
         measured = "" if job.records is None else f", measured: {job.records}"
         self.say(
             f"{job.cell.name}: {summary['bits_per_byte']:.4f} bits per byte held out after "
