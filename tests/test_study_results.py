@@ -136,3 +136,17 @@ def test_the_loops_on_text_are_what_was_measured() -> None:
             value = measured[name, int(row[0])]
             decimals = len(cell.partition(".")[2])
             assert f"{value:.{decimals}f}" == cell, (name, row[0])
+
+
+def test_the_table_of_the_trained_model_is_what_was_measured() -> None:
+    trained, _ = rows_of("study_smollm")
+    own = {row.loops: row for row in trained}
+    told = table_rows(section("A second loop for a trained model"), "R | before")
+    assert [int(row[0]) for row in told] == sorted(own)
+    for loops, before, after, change, flops in told:
+        row = own[int(loops)]
+        assert row.start_bits_per_byte is not None
+        assert f"{row.start_bits_per_byte:.4f}" == before
+        assert f"{row.bits_per_byte:.4f}" == after
+        assert f"{row.bits_per_byte - row.start_bits_per_byte:.4f}" == change
+        assert f"{row.flops / own[1].flops:.2f}".rstrip("0").rstrip(".") == flops
