@@ -20,6 +20,7 @@ SMALLER = {
     "serve": "runs until it is stopped; the pages' clients are run in test_serving_guide.py",
     "train nano --data data/nano": "data/smoke with the smoke recipe's sizes",
     "data build nano_data": "fetches 215 source packages; the smoke recipe takes the same path",
+    "data build smoke_data --tokenizer ./smollm2": "run on a model's own in tests/train",
     "download OWNER/NAME": "run against a local server in tests/checkpoint/test_download.py",
     "convert SmolLM2-135M-Instruct.gguf": "run on the real file in test_real_weights.py",
     "convert ./llama": "run on a model made here in tests/checkpoint/test_convert.py",
