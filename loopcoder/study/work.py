@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -16,8 +17,9 @@ from loopcoder.train.directory import difference
 from loopcoder.train.plan import make_plan
 from loopcoder.train.recipe import PAGE, TrainRecipe
 from loopcoder.train.records import RECIPE_FILE, SUMMARY_FILE, read_json
-from loopcoder.train.run import train
+from loopcoder.train.run import build_model, train
 from loopcoder.train.settings import check
+from loopcoder.train.windows import Collator
 
 LOG_FILE = "log.txt"
 
@@ -106,11 +108,6 @@ def _logged(job: Job) -> Iterator[None]:
 
 def seconds_of(job: Job) -> float:
     """How long the training will take, from one micro-batch of it that is timed now."""
-    from time import perf_counter
-
-    from loopcoder.train.run import build_model
-    from loopcoder.train.windows import Collator
-
     recipe = job.recipe
     if recipe.run.threads is not None:
         torch.set_num_threads(recipe.run.threads)
